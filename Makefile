@@ -1,0 +1,44 @@
+# The commands of this house. Each is safe to repeat, and quick the second time.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: run test check bench format
+.DEFAULT_GOAL := run
+
+run: $(VENV)/.installed .env          ## start the app on http://localhost:5001
+	@exec $(BIN)/python main.py $(ARGS)
+
+test: $(VENV)/.installed-dev          ## SQLite, PostgreSQL and a real browser
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \
+		|| { command -v apt-get >/dev/null && (apt-get update -qq; DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium) >/dev/null; } || true
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.installed-dev         ## lint, format, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.installed-dev         ## CPU per sign-in, beside a bare hello
+	@$(BIN)/python bench/bench.py run bench/vestibule.toml --cwd . --python $(BIN)/python $(ARGS)
+
+.env:
+	@cp .env.example .env
+
+# A stamp newer than the requirement files means: nothing to install.
+$(VENV)/.installed: requirements.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing requirements.txt …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/.installed-dev: requirements.txt requirements-dev.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing requirements-dev.txt …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $(VENV)/.installed $@

@@ -1,0 +1,30 @@
+"""Passwordless sign-in for any FastHTML app. One folder to copy; it imports nothing but packages.
+
+    app = FastHTML(...)                                  # never fast_app()
+    auth = EmailAuth(app, db, templates, send, base_url=…, secret_key=…)
+
+    @app.get("/reports", before=admin_required)
+    def reports(auth, session): ...
+
+Read in this order: signin.py (the rules), challenges.py (how a guess is spent), keys.py (how a code
+comes about), email_auth.py (the plug), guards.py (who may pass), routes.py (the pages' HTTP).
+"""
+
+from pathlib import Path
+
+from auth.email_auth import Caller, EmailAuth
+from auth.guards import admin_required, role_required, signed_in
+from auth.signin import Policy, Refused
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+__all__ = [
+    "MIGRATIONS",
+    "Caller",
+    "EmailAuth",
+    "Policy",
+    "Refused",
+    "admin_required",
+    "role_required",
+    "signed_in",
+]

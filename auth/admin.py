@@ -1,0 +1,73 @@
+"""HTTP for admins: the list of people and what may be done with them. The rules are people.py's."""
+
+from collections.abc import Callable
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from auth.email_auth import EmailAuth
+from auth.guards import admin_required, is_htmx
+from auth.routes import STATUS, fields
+from auth.signin import Refused
+
+
+def page_number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 8 else 1
+
+
+def add_routes(app: Any, auth: EmailAuth) -> None:
+    people, pages, run = auth.people, auth.templates, auth.db.run
+
+    async def draw(
+        request: Request,
+        query: str = "",
+        number: int = 1,
+        refused: Refused | None = None,
+        notice: tuple[str, str] | None = None,
+    ) -> Response:
+        found = await run(people.find, query, number)
+        caller = request.scope["auth"]
+        status = STATUS[refused.reason] if refused else 200
+        content = pages.people(found, caller, refused, notice)
+        if is_htmx(request) and "hx-history-restore-request" not in request.headers:
+            return HTMLResponse(pages.fragment("People", content), status)
+        return HTMLResponse(pages.page("People", content, caller=caller, width="wide"), status)
+
+    async def change(request: Request, act: Callable[..., Any], *args: Any, done: str) -> Response:
+        """Do it, then show the list: the fragment for htmx, a 303 without (reloading repeats nothing)."""
+        query, number = await fields(request, "q", "page")
+        try:
+            user = await run(act, request.scope["auth"].user, *args, auth.source(request))
+        except Refused as refused:
+            return await draw(request, query, page_number(number), refused)
+        if is_htmx(request):
+            return await draw(request, query, page_number(number), notice=(done, user.address))
+        return RedirectResponse(f"/admin?done={done}&id={user.id}", 303)
+
+    @app.get("/admin", before=admin_required)
+    async def admin_people(request: Request) -> Response:
+        params = request.query_params
+        notice = None
+        if params.get("done") in ("added", "role", "disabled", "enabled"):
+            notice = await run(people.notice, params["done"], params.get("id", ""))
+        page = page_number(params.get("page", ""))
+        return await draw(request, params.get("q", ""), page, notice=notice)
+
+    @app.post("/admin/people", before=admin_required)
+    async def admin_add(request: Request) -> Response:
+        email, name, role = await fields(request, "email", "name", "role")
+        return await change(request, people.add, email, name, role or "user", done="added")
+
+    @app.post("/admin/people/{id}/role", before=admin_required)
+    async def admin_role(request: Request) -> Response:
+        (role,) = await fields(request, "role")
+        return await change(request, people.set_role, request.path_params["id"], role, done="role")
+
+    @app.post("/admin/people/{id}/disable", before=admin_required)
+    async def admin_disable(request: Request) -> Response:
+        return await change(request, people.disable, request.path_params["id"], done="disabled")
+
+    @app.post("/admin/people/{id}/enable", before=admin_required)
+    async def admin_enable(request: Request) -> Response:
+        return await change(request, people.enable, request.path_params["id"], done="enabled")

@@ -1,0 +1,96 @@
+"""One attempt to sign in from one browser: made, guessed at, resent, spent. SQL only; the numbers come in."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Challenge:
+    id: str
+    browser: str
+    purpose: str
+    address: str
+    nonce: str
+    key_id: str
+    generation: int
+    code_tries: int
+    total_tries: int
+    resends: int
+    next_path: str
+    issued_at: int
+    sent_at: int
+    expires_at: int
+    used_at: int | None
+
+
+def create(t: Any, challenge: Challenge) -> None:
+    t.q(
+        "insert into challenges (id, browser, purpose, address, nonce, key_id, generation, code_tries,"
+        " total_tries, resends, next_path, issued_at, sent_at, expires_at, used_at)"
+        " values (:id, :browser, :purpose, :address, :nonce, :key_id, :generation, :code_tries,"
+        " :total_tries, :resends, :next_path, :issued_at, :sent_at, :expires_at, :used_at)",
+        **challenge.__dict__,
+    )
+
+
+def spend(
+    t: Any, browser: str, now: int, tries_per_code: int, tries_per_challenge: int, skew: int
+) -> Challenge | None:
+    """Count one guess and get the challenge to compare it with; None when no guess is left.
+
+    One statement, and committed before anything is compared. Reading the counter first and writing
+    it afterwards lets fifty parallel guesses through a limit of five. A clock that went back by more
+    than `skew` seconds refuses, or it would give an old code a second life.
+    """
+    rows = t.q(
+        "update challenges set code_tries = code_tries + 1, total_tries = total_tries + 1"
+        " where browser = :browser and used_at is null"
+        " and code_tries < :per_code and total_tries < :per_challenge"
+        " and expires_at > :now and issued_at <= :latest returning *",
+        browser=browser,
+        now=now,
+        latest=now + skew,
+        per_code=tries_per_code,
+        per_challenge=tries_per_challenge,
+    )
+    return Challenge(**rows[0]) if rows else None
+
+
+def consume(t: Any, id: str, now: int) -> bool:
+    """Take the challenge; of several who try, one gets True. In the transaction that starts the session."""
+    sql = "update challenges set used_at = :now where id = :id and used_at is null returning id"
+    return bool(t.q(sql, id=id, now=now))
+
+
+def resend(t: Any, seen: Challenge, now: int, new_code: bool) -> bool:
+    """Note one more mail, unless somebody else just did. `new_code` starts the next generation."""
+    return bool(
+        t.q(
+            "update challenges set resends = resends + 1, sent_at = :now,"
+            " generation = generation + :step, code_tries = case when :step = 1 then 0 else code_tries end"
+            " where id = :id and resends = :resends and used_at is null returning id",
+            id=seen.id,
+            resends=seen.resends,
+            now=now,
+            step=int(new_code),
+        )
+    )
+
+
+def of_browser(t: Any, browser: str) -> Challenge | None:
+    rows = t.q("select * from challenges where browser = :browser", browser=browser)
+    return Challenge(**rows[0]) if rows else None
+
+
+def by_id(t: Any, id: str) -> Challenge | None:
+    rows = t.q("select * from challenges where id = :id", id=id)
+    return Challenge(**rows[0]) if rows else None
+
+
+def end_of_browser(t: Any, browser: str) -> None:
+    """A browser has one live challenge: its newest."""
+    t.q("delete from challenges where browser = :browser", browser=browser)
+
+
+def end_all(t: Any, address: str) -> None:
+    t.q("delete from challenges where address = :address", address=address)

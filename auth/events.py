@@ -1,0 +1,50 @@
+"""What happened, for whoever has to find out later. Append-only (a trigger refuses the rest); no secrets.
+
+Kinds follow the OWASP logging vocabulary where it has a word.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+CODE_REQUESTED = "authn_code_requested"
+LOGIN_SUCCESS = "authn_login_success"
+LOGIN_FAIL = "authn_login_fail"
+LOGIN_FAIL_MAX = "authn_login_fail_max"
+LOGOUT = "authn_logout"
+USER_CREATED = "user_created"
+USER_DELETED = "user_deleted"
+USER_DISABLED = "user_disabled"
+USER_ENABLED = "user_enabled"
+ROLE_CHANGED = "privilege_permissions_changed"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a request came from: /24 or /48 of the client, and the request's id."""
+
+    network: str = ""
+    request_id: str = ""
+
+
+def record(
+    t: Any,
+    id: str,
+    now: int,
+    kind: str,
+    subject: str,
+    source: Source,
+    actor: str = "",
+    detail: str = "",
+) -> None:
+    t.q(
+        "insert into events (id, at, kind, actor, subject, network, request_id, detail)"
+        " values (:id, :now, :kind, :actor, :subject, :network, :request_id, :detail)",
+        id=id,
+        now=now,
+        kind=kind,
+        actor=actor,
+        subject=subject,
+        network=source.network,
+        request_id=source.request_id,
+        detail=detail,
+    )

@@ -1,0 +1,122 @@
+"""Who may pass: signed_in, admin_required, role_required("editor").
+
+Each is used as `before=` of a route, or as a decorator under the route's own:
+
+    @app.get("/reports", before=admin_required)
+    def reports(auth): ...
+
+    @app.get("/reports")
+    @admin_required
+    def reports(auth): ...
+"""
+
+import asyncio
+import inspect
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from auth.email_auth import Caller, problem, wants_json
+from auth.signin import safe_next
+
+LOGIN = "/login"
+NO_ACCESS = "/no_access_right"
+
+
+_REQUEST = inspect.Parameter("guard_request", inspect.Parameter.KEYWORD_ONLY, annotation=Request)
+
+
+class Guard:
+    """One condition, in both of its uses. `allows(caller)` decides; who is asking was found before."""
+
+    def __init__(self, name: str, allows: Callable[[Caller], bool]):
+        self.__name__, self._allows = name, allows
+        # FastHTML reads the parameters of a `before` from this, and moves what does not look async
+        # to a thread, which costs more than the check.
+        self.__signature__ = inspect.Signature([_REQUEST])
+        if sys.version_info >= (3, 12):
+            inspect.markcoroutinefunction(self)
+        else:
+            self._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]
+
+    def __call__(self, handler: Any = None, *, guard_request: Request | None = None) -> Any:
+        return self._before(guard_request) if guard_request else self._decorate(handler)
+
+    async def _before(self, request: Request) -> Response | None:
+        return self.check(request)
+
+    def check(self, request: Request) -> Response | None:
+        """None to let the request pass, or the answer that it gets instead."""
+        caller: Caller | None = request.scope.get("auth")
+        if caller is None:
+            return to_login(request)
+        return None if self._allows(caller) else no_access(request)
+
+    def _decorate(self, handler: Callable[..., Any]) -> Callable[..., Any]:
+        if hasattr(handler, "__routename__"):
+            # The route is registered already, with the handler as it was: unguarded.
+            raise TypeError(f"@{self.__name__} must stand below the route decorator, not above it")
+        signature = inspect.signature(handler)
+
+        @wraps(handler)
+        async def guarded(*args: Any, **kw: Any) -> Any:
+            refusal = self.check(kw.pop(_REQUEST.name))
+            if refusal is not None:
+                return refusal
+            if inspect.iscoroutinefunction(handler):
+                return await handler(*args, **kw)
+            return await run_in_threadpool(handler, *args, **kw)
+
+        # The handler need not ask for the request itself.
+        parameters = [*signature.parameters.values(), _REQUEST]
+        guarded.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        return guarded
+
+
+def role_required(name: str) -> Guard:
+    """Those with this role, and site admins, who pass everywhere."""
+    return Guard(f"role_required({name!r})", lambda caller: caller.role in (name, "admin"))
+
+
+signed_in = Guard("signed_in", lambda caller: True)
+admin_required = Guard("admin_required", lambda caller: caller.is_admin)
+
+
+def is_htmx(request: Request) -> bool:
+    return request.headers.get("hx-request") == "true"
+
+
+def redirect(request: Request, path: str) -> Response:
+    """303, or HX-Redirect for htmx: XHR would follow a 303 and draw the page into a corner of this one."""
+    if is_htmx(request):
+        return Response(headers={"HX-Redirect": path})
+    return RedirectResponse(path, 303)
+
+
+def to_login(request: Request) -> Response:
+    """To the door, and back here afterwards."""
+    if wants_json(request):
+        return problem(401)
+    page = _page_of(request)
+    return redirect(request, f"{LOGIN}?next={quote(page)}" if safe_next(page) == page else LOGIN)
+
+
+def no_access(request: Request) -> Response:
+    if wants_json(request):
+        return problem(403)
+    return RedirectResponse(NO_ACCESS, 303)
+
+
+def _page_of(request: Request) -> str:
+    """The page the person looks at: for a fragment or a form it is not the URL that was asked for."""
+    url = request.headers.get("hx-current-url") or str(request.url)
+    if request.method != "GET" and not is_htmx(request):
+        return ""
+    parts = urlsplit(url)
+    return parts.path + (f"?{parts.query}" if parts.query else "")

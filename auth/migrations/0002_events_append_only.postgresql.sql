@@ -1,0 +1,7 @@
+create function events_append_only() returns trigger language plpgsql as $$
+begin
+    raise exception 'events are append-only';
+end
+$$;
+create trigger events_no_change before update or delete on events
+    for each row execute function events_append_only();

@@ -1,0 +1,166 @@
+"""THE RULES about people: who may be added, promoted, disabled. No HTTP, HTML or SQL."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from auth import challenges, events, sessions, users
+from auth.addresses import canonical
+from auth.events import Source
+from auth.keys import Keys
+from auth.signin import Refused
+from auth.users import User
+
+MAX_NAME = 200
+PAGE_SIZE = 25
+WEEK = 7 * 86400
+# Two admins who demote each other at the same moment must not both find the other still there.
+PEOPLE_LOCK = 726355
+
+
+@dataclass(frozen=True)
+class PeoplePage:
+    """One page of the list. `page` counts from 1."""
+
+    users: list[User]
+    total: int
+    page: int
+    pages: int
+    query: str
+    counts: dict[str, int]
+    roles: list[str]
+
+
+@dataclass(frozen=True)
+class People:
+    """`actor` is the user who asks, or None for the command line, which may do everything but end the last admin."""
+
+    db: Any
+    keys: Keys
+    clock: Callable[[], float]
+
+    def find(self, query: str, page: int) -> PeoplePage:
+        query = query.strip()[:MAX_NAME].replace("\0", "")
+        page = max(1, min(page, 1_000_000))
+        found, total = users.search(self.db, query, PAGE_SIZE, (page - 1) * PAGE_SIZE)
+        counts = users.counts(self.db, int(self.clock()) - WEEK)
+        pages = max(1, -(-total // PAGE_SIZE))
+        return PeoplePage(found, total, page, pages, query, counts, users.roles(self.db))
+
+    def add(self, actor: User | None, typed: str, name: str, role: str, source: Source) -> User:
+        address, name = canonical(typed), name.strip()
+        if not typed.strip():
+            raise Refused("email_missing")
+        if address is None:
+            raise Refused("email_invalid")
+        if len(name) > MAX_NAME or not name.isprintable():
+            raise Refused("name_invalid", most=MAX_NAME)
+        with self.db.tx(lock=PEOPLE_LOCK) as t:
+            self._known_role(t, role)
+            if not users.add(t, self.keys.new_id(), address, name, role, int(self.clock())):
+                raise Refused("user_exists", address=address)
+            self._record(t, events.USER_CREATED, actor, address, source, role)
+            return self._must(users.by_address(t, address))
+
+    def set_role(self, actor: User | None, id: str, role: str, source: Source) -> User:
+        with self.db.tx(lock=PEOPLE_LOCK) as t:
+            self._known_role(t, role)
+            user = self._person(t, id)
+            if role != user.role:
+                self._not_oneself(actor, user, "role_self")
+                users.set_role(t, id, role)
+                self._keep_an_admin(t)
+                self._record(
+                    t, events.ROLE_CHANGED, actor, user.address, source, f"{user.role} → {role}"
+                )
+            return self._person(t, id)
+
+    def disable(self, actor: User | None, id: str, source: Source) -> User:
+        """No sign-in, no session, until enabled again."""
+        with self.db.tx(lock=PEOPLE_LOCK) as t:
+            user = self._person(t, id)
+            self._not_oneself(actor, user, "disable_self")
+            users.disable(t, id, int(self.clock()))
+            self._keep_an_admin(t)
+            self._end(t, user)
+            self._record(t, events.USER_DISABLED, actor, user.address, source)
+            return self._person(t, id)
+
+    def enable(self, actor: User | None, id: str, source: Source) -> User:
+        with self.db.tx(lock=PEOPLE_LOCK) as t:
+            user = self._person(t, id)
+            users.enable(t, id)
+            self._record(t, events.USER_ENABLED, actor, user.address, source)
+            return self._person(t, id)
+
+    def delete(self, actor: User | None, id: str, source: Source) -> None:
+        """The row and all sessions. The same address, added again, is a new person without old rights."""
+        with self.db.tx(lock=PEOPLE_LOCK) as t:
+            user = self._person(t, id)
+            self._not_oneself(actor, user, "delete_self")
+            self._end(t, user)
+            users.delete(t, id)
+            self._keep_an_admin(t)
+            self._record(t, events.USER_DELETED, actor, user.address, source)
+
+    def ensure_admins(self, addresses: tuple[str, ...]) -> None:
+        """ADMIN_EMAILS: each is an active admin after the start, whatever it was before."""
+        for typed in addresses:
+            address = self._must_address(typed)
+            with self.db.tx(lock=PEOPLE_LOCK) as t:
+                user = users.by_address(t, address)
+                if user and user.role == "admin" and user.disabled_at is None:
+                    continue
+                now = int(self.clock())
+                users.add(t, self.keys.new_id(), address, "", "admin", now)
+                found = self._must(users.by_address(t, address))
+                users.set_role(t, found.id, "admin")
+                users.enable(t, found.id)
+                self._record(t, events.ROLE_CHANGED, None, address, Source(), "ADMIN_EMAILS")
+
+    def notice(self, done: str, id: str) -> tuple[str, str] | None:
+        """(what was done, to whom), for the page after it."""
+        user = users.by_id(self.db, id) if id.isalnum() else None
+        return (done, user.address) if user else None
+
+    def by_address(self, typed: str) -> User:
+        return self._must(users.by_address(self.db, self._must_address(typed)))
+
+    def _must_address(self, typed: str) -> str:
+        address = canonical(typed)
+        if address is None:
+            raise Refused("email_invalid")
+        return address
+
+    def _person(self, t: Any, id: str) -> User:
+        return self._must(users.by_id(t, id) if id.isalnum() else None)
+
+    def _must(self, user: User | None) -> User:
+        if user is None:
+            raise Refused("user_unknown")
+        return user
+
+    def _known_role(self, t: Any, role: str) -> None:
+        if role not in users.roles(t):
+            raise Refused("role_unknown")
+
+    def _not_oneself(self, actor: User | None, user: User, reason: str) -> None:
+        if actor and actor.id == user.id:
+            raise Refused(reason)
+
+    def _keep_an_admin(self, t: Any) -> None:
+        """After the change and before the commit: raising takes the change back."""
+        if not users.active_admins(t):
+            raise Refused("last_admin")
+
+    def _end(self, t: Any, user: User) -> None:
+        sessions.end_all(t, user.id)
+        challenges.end_all(t, user.address)
+
+    def _record(
+        self, t: Any, kind: str, actor: User | None, subject: str, source: Source, detail: str = ""
+    ) -> None:
+        now = self.clock()
+        by = actor.id if actor else ""
+        id = self.keys.new_sorted_id(now)
+        events.record(t, id, int(now), kind, subject, source, by, detail)

@@ -1,0 +1,185 @@
+"""HTTP for people: read the form, ask the rules, answer with a page. No rules here.
+
+The routes are plain Starlette routes: they are called more often than any other page, and FastHTML's
+way of finding parameters (cookies and headers before the form) is not theirs.
+"""
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
+from auth.email_auth import EmailAuth, wants_json
+from auth.guards import LOGIN, NO_ACCESS, is_htmx, redirect
+from auth.signin import Pending, Refused, safe_next
+
+# The keys are the reasons of the rules; templates/words.py has a sentence for each (tested).
+STATUS = {
+    "email_missing": 422,
+    "email_invalid": 422,
+    "not_registered": 422,
+    "code_missing": 422,
+    "code_malformed": 422,
+    "code_length": 422,
+    "code_wrong": 422,
+    "code_wrong_last": 422,
+    "code_expired": 410,
+    "code_used": 410,
+    "no_signin": 410,
+    "code_exhausted": 429,
+    "resend_wait": 429,
+    "resend_spent": 429,
+    "name_invalid": 422,
+    "user_exists": 422,
+    "user_unknown": 404,
+    "role_unknown": 422,
+    "role_self": 422,
+    "disable_self": 422,
+    "delete_self": 422,
+    "last_admin": 422,
+}
+
+
+async def fields(request: Request, *names: str) -> list[str]:
+    """The named fields of the form body, '' when absent. Never a query, header or cookie.
+
+    A field that comes twice, or as a file, counts as '': which of two values was meant is not for us
+    to guess.
+    """
+    if not request.headers.get("content-type", "").startswith(
+        ("application/x-www-form-urlencoded", "multipart/form-data")
+    ):
+        return [""] * len(names)
+    form = await request.form(max_files=0, max_fields=50)
+    found = []
+    for name in names:
+        values = form.getlist(name)
+        found.append(values[0] if len(values) == 1 and isinstance(values[0], str) else "")
+    return found
+
+
+def answer(
+    auth: EmailAuth, request: Request, title: str, content: Any, refused: Any = None
+) -> Response:
+    """The same content as a fragment for htmx and as a page without; status by the reason."""
+    caller = request.scope.get("auth")
+    status = STATUS[refused.reason] if refused else 200
+    title = f"Error: {title}" if refused else title
+    if is_htmx(request):
+        response = HTMLResponse(auth.templates.fragment(title, content), status)
+    else:
+        response = HTMLResponse(
+            auth.templates.page(title, content, caller=caller, width="door"), status
+        )
+    if refused and "retry_after" in refused.facts:
+        response.headers["Retry-After"] = str(refused.facts["retry_after"])
+    return response
+
+
+def add_routes(app: Any, auth: EmailAuth) -> None:
+    rules, pages, run = auth.signin, auth.templates, auth.db.run
+
+    async def login(request: Request) -> Response:
+        wanted = safe_next(request.query_params.get("next"))
+        if request.scope["auth"]:
+            return redirect(request, wanted)
+        return HTMLResponse(pages.page("Sign in", pages.login(wanted), width="door"))
+
+    async def create_code(request: Request) -> Response:
+        email, wanted = await fields(request, "email", "next")
+        old = auth.cookie(request, auth.signin_cookie)
+        try:
+            token, pending = await run(rules.create_code, email, wanted, old, auth.source(request))
+        except Refused as refused:
+            content = pages.login(safe_next(wanted), email, refused)
+            return answer(auth, request, "Sign in", content, refused)
+        if is_htmx(request):
+            response = answer(auth, request, "Enter your code", pages.code(pending))
+            response.headers["HX-Push-Url"] = "/verify_code"
+        else:
+            response = redirect(request, "/verify_code")
+        auth.set_signin(response, token)
+        return response
+
+    async def code_page(request: Request) -> Response:
+        pending = await run(rules.pending, auth.cookie(request, auth.signin_cookie))
+        if pending is None:
+            return redirect(request, LOGIN)
+        return HTMLResponse(pages.page("Enter your code", pages.code(pending), width="door"))
+
+    async def verify_code(request: Request) -> Response:
+        code, timezone = await fields(request, "code", "timezone")
+        token = auth.cookie(request, auth.signin_cookie)
+        old = auth.cookie(request, auth.session_cookie)
+        try:
+            arrival = await run(rules.verify_code, token, code, timezone, old, auth.source(request))
+        except Refused as refused:
+            return await refuse_code(request, token, refused)
+        response = redirect(request, arrival.next_path)
+        auth.admit(response, arrival)
+        return response
+
+    async def resend_code(request: Request) -> Response:
+        token = auth.cookie(request, auth.signin_cookie)
+        try:
+            pending = await run(rules.resend_code, token, auth.source(request))
+        except Refused as refused:
+            return await refuse_code(request, token, refused)
+        return answer(auth, request, "Enter your code", pages.code(pending, notice="resent"))
+
+    async def again(request: Request) -> Response:
+        """The side road "send again" as it stands now; the page fetches it when the wait is over."""
+        if not is_htmx(request):
+            return redirect(request, "/verify_code")
+        pending = await run(rules.pending, auth.cookie(request, auth.signin_cookie))
+        return HTMLResponse(pages.fragment("", pages.again(pending)))
+
+    async def refuse_code(request: Request, token: str | None, refused: Refused) -> Response:
+        """The refusal inside the form it belongs to; without a live sign-in, the way to a new one."""
+        pending: Pending | None = await run(rules.pending, token)
+        if pending and refused.reason not in ("code_wrong_last", "code_exhausted"):
+            content = pages.code(pending, refused)
+        else:
+            address = pending.address if pending else refused.facts.get("address", "")
+            content = pages.code_over(address, refused)
+        return answer(auth, request, "Enter your code", content, refused)
+
+    async def logout(request: Request) -> Response:
+        caller, token = request.scope["auth"], auth.cookie(request, auth.session_cookie)
+        if caller and token:
+            await run(rules.end_session, token, caller.user, auth.source(request))
+        response = redirect(request, LOGIN)
+        auth.dismiss(response)
+        return response
+
+    async def logout_everywhere(request: Request) -> Response:
+        caller = request.scope["auth"]
+        if caller:
+            await run(rules.end_everything, caller.user, auth.source(request))
+        response = redirect(request, LOGIN)
+        auth.dismiss(response)
+        return response
+
+    async def no_access_right(request: Request) -> Response:
+        if wants_json(request):
+            return auth.refuse(request, 403)
+        page = pages.page(
+            "No access", pages.no_access(), caller=request.scope["auth"], width="door"
+        )
+        # htmx follows a guard's 303 by itself and would draw this page into a corner of the last one.
+        headers = {"HX-Redirect": NO_ACCESS} if is_htmx(request) else {}
+        return HTMLResponse(page, 403, headers)
+
+    for path, endpoint, method in (
+        (LOGIN, login, "GET"),
+        ("/create_code", create_code, "POST"),
+        ("/verify_code", code_page, "GET"),
+        ("/verify_code", verify_code, "POST"),
+        ("/resend_code", resend_code, "POST"),
+        ("/resend_code", again, "GET"),
+        ("/logout", logout, "POST"),
+        ("/logout_everywhere", logout_everywhere, "POST"),
+        (NO_ACCESS, no_access_right, "GET"),
+    ):
+        app.router.routes.append(Route(path, endpoint, methods=[method]))

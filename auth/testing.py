@@ -1,0 +1,108 @@
+"""For your tests: a browser that signs in through the real door, and the mailbox it reads its code from.
+
+    mailbox = Mailbox()                       # give it to your outbox as its transport
+    door = Door(asgi, mailbox, outbox.drain, "https://app.test")
+    door.sign_in("ada@example.org")
+    assert door.get("/reports").status_code == 200
+
+Nothing is stubbed and no table is touched: what passes here passes for a person.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from starlette.testclient import TestClient
+
+
+class Mailbox:
+    """A mail transport that keeps what it delivers, newest last."""
+
+    def __init__(self) -> None:
+        self.messages: list[Any] = []
+
+    def deliver(self, message: Any) -> str:
+        message.as_bytes()  # what can't be written on the wire must fail here, too
+        self.messages.append(message)
+        return "kept"
+
+    def close(self) -> None: ...
+
+    def to(self, address: str) -> list[Any]:
+        return [m.letter for m in self.messages if m.letter.to == address]
+
+    def latest_code(self, address: str) -> str:
+        """The code in the newest mail to this address. Raises LookupError when there is none."""
+        letters = self.to(address)
+        if not letters:
+            raise LookupError(f"no mail to {address}")
+        found = re.search(r"^[0-9]{6,10}$", letters[-1].text, re.MULTILINE)
+        if not found:
+            raise LookupError(f"no code in the newest mail to {address}")
+        return found[0]
+
+
+class Door:
+    """One browser: it has its own cookies, and sends what a browser sends."""
+
+    def __init__(
+        self,
+        asgi: Any,
+        mailbox: Mailbox,
+        drain: Callable[[], object],
+        base_url: str,
+        htmx: bool = False,
+        client: str = "192.0.2.1",
+    ):
+        self.mailbox, self.drain, self.address = mailbox, drain, ""
+        self.client = TestClient(
+            asgi,
+            base_url=base_url,
+            follow_redirects=False,
+            raise_server_exceptions=False,
+            client=(client, 50000),
+        )
+        self.client.headers["Accept"] = "text/html"
+        if htmx:
+            self.client.headers["HX-Request"] = "true"
+
+    # ---- what a browser does
+    def get(self, path: str, **more: Any) -> Any:
+        return self.client.get(path, **more)
+
+    def post(self, path: str, headers: dict[str, str] | None = None, **fields: str) -> Any:
+        """Send a form, as a page of ours would."""
+        sent = {"Sec-Fetch-Site": "same-origin"} | (headers or {})
+        return self.client.post(path, data=fields, headers=sent)
+
+    # ---- what a person does
+    def ask(self, email: str, next: str = "") -> Any:
+        """Type an address and press the button."""
+        self.address = email.strip().lower()
+        return self.post("/create_code", email=email, next=next)
+
+    def read_code(self) -> str:
+        """Open the mailbox and read the newest code."""
+        self.drain()
+        return self.mailbox.latest_code(self.address)
+
+    def enter(self, code: str, timezone: str = "") -> Any:
+        return self.post("/verify_code", code=code, timezone=timezone)
+
+    def sign_in(self, email: str, next: str = "") -> Any:
+        """All of it. Raises AssertionError when it does not end in a session."""
+        self.ask(email, next)
+        answer = self.enter(self.read_code())
+        if not self.signed_in:
+            raise AssertionError(f"{email} was not signed in: {answer.status_code}")
+        return answer
+
+    @property
+    def signed_in(self) -> bool:
+        """Does the server still know this browser?"""
+        return bool(self.client.get("/dashboard").status_code == 200)
+
+    def cookie(self, name: str) -> str | None:
+        """A cookie by its short name, with or without `__Host-`."""
+        jar = self.client.cookies
+        return jar.get(f"__Host-{name}") or jar.get(name)

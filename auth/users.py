@@ -1,0 +1,115 @@
+"""The people: one row each. SQL only; who may change whom is people.py."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class User:
+    id: str
+    address: str
+    name: str
+    role: str
+    timezone: str
+    created_at: int
+    activated_at: int | None
+    signed_in_at: int | None
+    disabled_at: int | None
+
+    def __str__(self) -> str:
+        return self.address
+
+
+def by_address(t: Any, address: str) -> User | None:
+    rows = t.q("select * from users where address = :address", address=address)
+    return User(**rows[0]) if rows else None
+
+
+def by_id(t: Any, id: str) -> User | None:
+    rows = t.q("select * from users where id = :id", id=id)
+    return User(**rows[0]) if rows else None
+
+
+def add(t: Any, id: str, address: str, name: str, role: str, now: int) -> bool:
+    """False when the address is there already."""
+    return bool(
+        t.q(
+            "insert into users (id, address, name, role, created_at)"
+            " values (:id, :address, :name, :role, :now) on conflict (address) do nothing returning id",
+            id=id,
+            address=address,
+            name=name,
+            role=role,
+            now=now,
+        )
+    )
+
+
+def arrive(t: Any, address: str, timezone: str | None, now: int) -> User | None:
+    """Note a sign-in. None for an address that nobody has or that is disabled."""
+    rows = t.q(
+        "update users set signed_in_at = :now, activated_at = coalesce(activated_at, :now),"
+        " timezone = coalesce(:timezone, timezone)"
+        " where address = :address and disabled_at is null returning *",
+        address=address,
+        timezone=timezone,
+        now=now,
+    )
+    return User(**rows[0]) if rows else None
+
+
+def set_role(t: Any, id: str, role: str) -> None:
+    t.q("update users set role = :role where id = :id", id=id, role=role)
+
+
+def disable(t: Any, id: str, now: int) -> None:
+    t.q("update users set disabled_at = coalesce(disabled_at, :now) where id = :id", id=id, now=now)
+
+
+def enable(t: Any, id: str) -> None:
+    t.q("update users set disabled_at = null where id = :id", id=id)
+
+
+def delete(t: Any, id: str) -> None:
+    t.q("delete from users where id = :id", id=id)
+
+
+def active_admins(t: Any) -> int:
+    sql = "select count(*) as n from users where role = 'admin' and disabled_at is null"
+    return int(t.q(sql)[0]["n"])
+
+
+def roles(t: Any) -> list[str]:
+    return [row["name"] for row in t.q("select name from roles order by name")]
+
+
+def search(t: Any, text: str, limit: int, offset: int) -> tuple[list[User], int]:
+    """One page of the people whose address or name holds `text`, and how many there are in all."""
+    escaped = text.lower().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    like = f"%{escaped}%"
+    total = t.q(
+        "select count(*) as n from users"
+        " where lower(address) like :like escape '\\' or lower(name) like :like escape '\\'",
+        like=like,
+    )[0]["n"]
+    rows = t.q(
+        "select * from users"
+        " where lower(address) like :like escape '\\' or lower(name) like :like escape '\\'"
+        " order by address limit :limit offset :offset",
+        like=like,
+        limit=limit,
+        offset=offset,
+    )
+    return [User(**row) for row in rows], int(total)
+
+
+def counts(t: Any, since: int) -> dict[str, int]:
+    """How many people there are, active admins, disabled, and signed in since a time."""
+    row = t.q(
+        "select count(*) as people,"
+        " coalesce(sum(case when role = 'admin' and disabled_at is null then 1 else 0 end), 0) as admins,"
+        " coalesce(sum(case when disabled_at is not null then 1 else 0 end), 0) as disabled,"
+        " coalesce(sum(case when signed_in_at >= :since then 1 else 0 end), 0) as recent from users",
+        since=since,
+    )[0]
+    return {name: int(n) for name, n in row.items()}

@@ -1,0 +1,118 @@
+"""The front door: settings, database, app, sign-in, and your own pages."""
+
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import uvicorn
+from fasthtml.common import FastHTML
+from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
+
+from auth import MIGRATIONS, EmailAuth, Policy, signed_in
+from templates import STATIC, Templates, head
+from utils.database import connect, migrate
+from utils.logs import setup
+from utils.mailer import Console, Nowhere, Sender, Smtp
+from utils.outbox import Outbox
+from utils.settings import Settings, load
+from utils.shield import Shield
+
+OUTBOX_MIGRATIONS = Path(__file__).parent / "utils" / "migrations"
+
+
+def add_pages(app, templates):
+    """Your own pages. A guard in `before=`, `auth` and `session` as parameters, a page as the answer."""
+
+    @app.get("/")
+    async def home(auth):
+        return templates.home(auth)
+
+    @app.get("/dashboard", before=signed_in)
+    async def dashboard(auth):
+        return templates.dashboard(auth)
+
+
+def build(settings: Settings, clock=time.time, transport=None) -> SimpleNamespace:
+    """Introduce the rooms to each other. Returns them; `.asgi` is what a server runs."""
+    db = connect(settings.database_url)
+    migrate(db, MIGRATIONS, OUTBOX_MIGRATIONS)
+    sender = Sender(settings.mail_from or "", settings.mail_from_name, settings.mail_reply_to)
+    outbox = Outbox(db, transport or mail_transport(settings), sender, clock)
+    policy = Policy(
+        code_length=settings.code_length,
+        code_seconds=round(settings.code_ttl_minutes * 60),
+        session_idle_seconds=round(settings.session_idle_days * 86400),
+        session_max_seconds=round(settings.session_max_days * 86400),
+        signup=settings.signup,
+        signup_domains=settings.signup_domains,
+        reveal_unregistered=settings.reveal_unregistered,
+    )
+    templates = Templates(
+        settings.app_name,
+        settings.base_url,
+        policy.code_seconds,
+        settings.code_in_subject,
+        settings.mail_backend,
+    )
+    app = FastHTML(  # not fast_app(): it serves the working directory and what lies above it
+        title=settings.app_name,
+        default_hdrs=False,
+        hdrs=(head(),),
+        htmlkw={"lang": "en"},
+        canonical=False,  # it would copy a whole URL, with whatever is in it, into the page
+        sess_cls=None,  # sessions are rows on the server
+        secret_key=settings.secret_key,
+        lifespan=outbox.lifespan,
+        routes=[Mount("/static", StaticFiles(directory=STATIC))],
+    )
+    auth = EmailAuth(
+        app,
+        db,
+        templates,
+        outbox.put,
+        base_url=settings.base_url,
+        secret_key=settings.secret_key,
+        previous_key=settings.secret_key_previous,
+        secure=not settings.development,
+        policy=policy,
+        clock=clock,
+    )
+    outbox.render = auth.letter
+    auth.people.ensure_admins(settings.admin_emails)
+    for status in (400, 404, 405, 500):
+        app.add_exception_handler(status, auth.on_error)
+    add_pages(app, templates)
+
+    async def ready() -> bool:
+        try:
+            await db.run(db.q, "select 1 as one")
+        except db.Unavailable:
+            return False
+        return outbox.alive()
+
+    asgi = Shield(app, settings.base_url, templates.problem, ready, settings.development)
+    return SimpleNamespace(app=app, asgi=asgi, auth=auth, db=db, outbox=outbox, templates=templates)
+
+
+def mail_transport(s: Settings):
+    if s.mail_backend == "smtp":
+        return Smtp(s.smtp_host, s.smtp_port, s.smtp_security, s.smtp_user, s.smtp_password)
+    return Console() if s.mail_backend == "console" else Nowhere()
+
+
+if __name__ == "__main__":
+    settings = load()  # a bad setting ends the process here, before anything listens
+    setup(settings.log_level, settings.log_format)
+    house = build(settings)
+    print(f"{settings.app_name}: open {settings.base_url}/login", flush=True)
+    uvicorn.run(
+        house.asgi,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,  # its line prints query strings
+        proxy_headers=False,  # or whoever connects from this machine chooses their own address
+        server_header=False,
+        timeout_graceful_shutdown=20,
+    )

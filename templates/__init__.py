@@ -1,0 +1,43 @@
+"""Everything a person reads. Data in; FastTags, HTML or text out. No decisions, no database, no HTTP."""
+
+from templates import admin, pages
+from templates.emails import CodeLetter
+from templates.layout import STATIC, Layout, head
+from templates.words import REFUSALS
+
+MAIL_OFF = "Mail is switched off on this server, so no code will arrive. Ask whoever runs it."
+IN_TERMINAL = "Development: the code is printed in the terminal where the app runs."
+
+
+class Templates(Layout):
+    """What sign-in asks for, in one app's name. Give it to EmailAuth; use `page` for pages of your own."""
+
+    def __init__(self, app_name, base_url, code_seconds=900, code_in_subject=False, mail="smtp"):
+        super().__init__(app_name)
+        self.code_letter = CodeLetter(app_name, base_url, code_seconds, code_in_subject)
+        self._note = {"none": MAIL_OFF, "console": IN_TERMINAL}.get(mail, "")
+
+    def login(self, next_path, address="", refused=None):
+        return pages.login(next_path, address, refused, self._note)
+
+    def code(self, pending, refused=None, notice=""):
+        return pages.code(pending, refused, notice, self.app_name)
+
+    def home(self, caller):
+        return self.page("Welcome", *pages.home(caller, self.app_name), caller=caller)
+
+    def dashboard(self, caller):
+        return self.page("Dashboard", pages.dashboard(caller), caller=caller)
+
+    def problem(self, status, request_id=""):
+        """A whole page, since it stands for one."""
+        title = pages.PROBLEMS.get(status, pages.PROBLEMS[500])[0]
+        return self.page(title, *pages.problem(status, request_id), width="door")
+
+    again = staticmethod(pages.again)
+    code_over = staticmethod(pages.code_over)
+    no_access = staticmethod(pages.no_access)
+    people = staticmethod(admin.people)
+
+
+__all__ = ["REFUSALS", "STATIC", "Templates", "head"]

@@ -1,0 +1,158 @@
+"""The admin's pages. Data in, HTML out."""
+
+from urllib.parse import urlencode
+
+from fasthtml.common import *
+
+from templates.layout import alert, post
+from templates.pages import NOTHING, moment, refused_alert
+from templates.words import DONE, plural
+
+
+def people(page, caller, refused=None, notice=None):
+    """The people: figures, search, add, and the list with what may be done to each."""
+    return Div(
+        H1("People"),
+        refused_alert(refused),
+        alert("Done.", DONE[notice[0]].format(address=notice[1]), kind="ok") if notice else NOTHING,
+        tiles(page.counts),
+        Div(search_form(page.query), add_form(page.roles, refused), cls="tools"),
+        people_table(page, caller) if page.users else nobody(page.query),
+        paging(page) if page.pages > 1 else NOTHING,
+        id="people",
+    )
+
+
+def tiles(counts):
+    shown = (
+        (counts["people"], "person" if counts["people"] == 1 else "people"),
+        (counts["recent"], "signed in this week"),
+        (counts["admins"], "active admin" if counts["admins"] == 1 else "active admins"),
+        (counts["disabled"], "disabled"),
+    )
+    return Div(*[Div(Strong(f"{n:,}"), Span(what), cls="tile") for n, what in shown], cls="tiles")
+
+
+def search_form(query):
+    live = {
+        "hx_get": "/admin",
+        "hx_target": "#people-list",
+        "hx_select": "#people-list",
+        "hx_swap": "outerHTML",
+        "hx_trigger": "input changed delay:250ms from:#q, submit",
+        "hx_push_url": "true",
+    }
+    field = Input(
+        id="q",
+        name="q",
+        type="search",
+        value=query,
+        placeholder="Name or address",
+        autocomplete="off",
+    )
+    return Form(
+        Label("Search people", _for="q", cls="vh"),
+        field,
+        Button("Search", cls="plain"),
+        method="get",
+        action="/admin",
+        enctype=None,
+        role="search",
+        **live,
+    )
+
+
+def add_form(roles, refused):
+    return Details(
+        Summary("Add a person", cls="button"),
+        Form(
+            Label("Email address", _for="new-email"),
+            Input(id="new-email", name="email", type="email", required=True, autocomplete="off"),
+            Label("Name (optional)", _for="new-name"),
+            Input(id="new-name", name="name", autocomplete="off"),
+            Label("Role", _for="new-role"),
+            role_select(roles, "user", id="new-role"),
+            Button("Add"),
+            **post("/admin/people", "#people", hx_swap="outerHTML", novalidate=True),
+        ),
+        cls="add",
+        open=bool(
+            refused
+            and refused.reason in ("email_missing", "email_invalid", "user_exists", "name_invalid")
+        ),
+    )
+
+
+def role_select(roles, current, **attributes):
+    options = [Option(role, value=role, selected=role == current) for role in roles]
+    return Select(*options, name="role", **attributes)
+
+
+def people_table(page, caller):
+    names = ("Name", "Address", "Role", "State", "Last sign-in", "Actions")
+    head = Thead(Tr(*[Th(name, scope="col") for name in names]))
+    rows = [person_row(user, page, caller) for user in page.users]
+    caption = Caption(f"{plural(page.total, 'person', 'people')}, by address", cls="vh")
+    return Div(Table(caption, head, Tbody(*rows), cls="list"), id="people-list")
+
+
+def person_row(user, page, caller):
+    return Tr(
+        Td(user.name or "–", data_label="Name"),
+        Td(Bdi(user.address), data_label="Address"),
+        Td(Span(user.role, cls="pill"), data_label="Role"),
+        Td(state_pill(user), data_label="State"),
+        Td(moment(user.signed_in_at, caller.timezone), data_label="Last sign-in"),
+        Td(*acts(user, page, caller), cls="acts", data_label="Actions"),
+    )
+
+
+def state_pill(user):
+    if user.disabled_at is not None:
+        return Span("disabled", cls="pill bad")
+    return Span("active", cls="pill ok") if user.activated_at else Span("invited", cls="pill")
+
+
+def acts(user, page, caller):
+    """One's own row has none: nobody demotes or disables themselves."""
+    if user.id == caller.user.id:
+        return [Span("you", cls="soft")]
+    place = (
+        Input(type="hidden", name="q", value=page.query),
+        Input(type="hidden", name="page", value=page.page),
+    )
+
+    def act(name, *content, **more):
+        path = f"/admin/people/{user.id}/{name}"
+        return Form(
+            *place, *content, cls="inline", **post(path, "#people", hx_swap="outerHTML", **more)
+        )
+
+    role = role_select(page.roles, user.role, aria_label=f"Role of {user.address}")
+    change = act(
+        "role", role, Button("Change", cls="plain", aria_label=f"Change the role of {user.address}")
+    )
+    if user.disabled_at is not None:
+        return [
+            change,
+            act("enable", Button("Enable", cls="plain", aria_label=f"Enable {user.address}")),
+        ]
+    sure = f"Disable {user.address}? They are signed out everywhere and can't sign in until enabled again."
+    stop = Button("Disable", cls="danger", aria_label=f"Disable {user.address}")
+    return [change, act("disable", stop, hx_confirm=sure)]
+
+
+def nobody(query):
+    said = f"Nobody’s name or address holds “{query}”." if query else "There is nobody here yet."
+    road = A("Show everybody", href="/admin") if query else "Add the first person above."
+    return Div(Div(P(said), P(road), cls="empty"), id="people-list")
+
+
+def paging(page):
+    def to(number):
+        return "/admin?" + urlencode({"q": page.query, "page": number})
+
+    back = A("Previous", href=to(page.page - 1), rel="prev") if page.page > 1 else NOTHING
+    on = A("Next", href=to(page.page + 1), rel="next") if page.page < page.pages else NOTHING
+    where = Span(f"Page {page.page:,} of {page.pages:,}")
+    return Nav(back, where, on, cls="pages", aria_label="Pages")

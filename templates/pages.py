@@ -1,0 +1,247 @@
+"""The pages of signing in, and the few that every app has. Data in, HTML out."""
+
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+from fasthtml.common import *
+
+from templates.layout import Still, alert, draw, post
+from templates.words import PROBLEMS, duration, plural, refusal
+
+NOTHING = Safe("")
+
+
+def refused_alert(refused):
+    return alert(*refusal(refused.reason, refused.facts)) if refused else NOTHING
+
+
+# ---- asking for a code
+_LOGIN = Still(
+    H1("Sign in"),
+    P("Enter your email address, and we send you a code to type here.", cls="soft"),
+    "⟦note⟧",
+    Div("⟦alert⟧", id="signin-error", aria_live="polite"),
+    Form(
+        Input(type="hidden", name="next", value="⟦next_path⟧"),
+        Label("Email address", _for="email"),
+        Safe(
+            '<input id="email" name="email" type="email" required autocomplete="email" inputmode="email"'
+            ' autocapitalize="off" autocorrect="off" spellcheck="false" enterkeyhint="next"'
+            ' aria-describedby="signin-error" value="⟦address⟧"⟦state⟧>'
+        ),
+        Button("Email me a code", id="submit-btn"),
+        # The server's words are better than the browser's bubble, which nobody translated.
+        **post(
+            "/create_code", "#door", id="login_form", novalidate=True, hx_disabled_elt="#submit-btn"
+        ),
+    ),
+    Div(Span(id="code-error"), id="code_form", hidden=True),
+)
+
+
+def login(next_path, address="", refused=None, note=""):
+    """The way in. After a refusal the focus is on what is wrong, and what was typed is still there."""
+    state = Safe(' aria-invalid="true"' if refused else " autofocus")
+    shown = P(note, cls="alert note") if note else NOTHING
+    return _LOGIN(
+        note=shown,
+        alert=refused_alert(refused),
+        next_path=next_path,
+        address=address[:320],
+        state=state,
+    )
+
+
+# ---- entering the code
+_CODE = Still(
+    H1("Enter your code"),
+    P(
+        "We have sent a ⟦digits⟧-digit code to ",
+        Strong(Bdi("⟦address⟧")),
+        "⟦unless⟧. It works for ⟦valid_for⟧, once, and in this browser only.",
+        id="sent",
+        cls="soft",
+    ),
+    Div("⟦alert⟧", id="code-error", aria_live="polite"),
+    Form(
+        Input(type="hidden", name="timezone", value=""),
+        Label("⟦digits⟧-digit code", _for="code"),
+        Safe(
+            '<input id="code" class="code" name="code" type="text" inputmode="numeric" dir="ltr"'
+            ' autocomplete="one-time-code" autocapitalize="off" autocorrect="off" spellcheck="false"'
+            ' enterkeyhint="go" aria-describedby="sent code-error" data-paste-submit'
+            ' data-digits="⟦digits⟧"⟦state⟧>'
+        ),
+        Button("Sign in", id="verify-btn"),
+        **post(
+            "/verify_code", "#door", id="code_form", novalidate=True, hx_disabled_elt="#verify-btn"
+        ),
+    ),
+    Div(
+        "⟦again⟧",
+        P(A("Use another address", href="/login", cls="quiet")),
+        Details(
+            Summary("Nothing arrived?"),
+            Ul(
+                Li("Look into the spam folder, and search for ", Q("⟦app_name⟧"), "."),
+                Li("Check the address above. It has to be the one that is registered here."),
+                Li("Some mail servers let a new sender wait for a few minutes."),
+            ),
+        ),
+        cls="roads",
+    ),
+)
+_AGAIN = Still(
+    Div(
+        "⟦inside⟧",
+        id="again",
+        hx_get="/resend_code",
+        hx_trigger="load delay:⟦delay⟧s",
+        hx_swap="outerHTML",
+    )
+)
+_SEND_AGAIN = Safe(
+    to_xml(
+        Form(Button("Send the code again", cls="quiet"), **post("/resend_code", "#door")),
+        indent=False,
+    )
+)
+_WAIT = Still(P("You can ask for the code again in ⟦wait⟧."), Noscript(_SEND_AGAIN))
+
+
+def code(pending, refused=None, notice="", app_name=""):
+    """The one field for the code, and the two side roads: send again, another address."""
+    message = refused_alert(refused)
+    if notice == "resent":
+        message = alert(
+            "We have sent the code again.", "Use the newest email.", kind="ok", focus=False
+        )
+    return _CODE(
+        digits=str(pending.code_length),
+        address=pending.address,
+        unless="" if pending.sure else ", if it is registered here",
+        valid_for=duration(pending.code_seconds),
+        alert=message,
+        state=Safe(' aria-invalid="true"' if refused else " autofocus"),
+        again=again(pending),
+        app_name=app_name,
+    )
+
+
+def again(pending):
+    """The road back to the mailbox: a wait, a button, or what to do when neither is left."""
+    if pending is None:
+        return P("The code has run out. ", A("Start again", href="/login"), id="again")
+    delay = pending.expires_in
+    if pending.resend_in is None:
+        inside = P("We have sent the code as often as we can.", cls="soft")
+    elif pending.resend_in:
+        inside, delay = _WAIT(wait=duration(pending.resend_in)), min(delay, pending.resend_in)
+    else:
+        inside = _SEND_AGAIN
+    return _AGAIN(inside=inside, delay=str(max(1, delay)))
+
+
+def code_over(address, refused):
+    """When no code will work here any more: why, and one button that starts again."""
+    road = A("Sign in", href="/login", cls="button")
+    if address:
+        road = Form(
+            Input(type="hidden", name="email", value=address),
+            Button("Send a new code", id="submit-btn"),
+            **post("/create_code", "#door", hx_disabled_elt="#submit-btn"),
+        )
+    return (
+        H1("Enter your code"),
+        Div(refused_alert(refused), id="code-error"),
+        road,
+        Div(P(A("Use another address", href="/login", cls="quiet")), cls="roads")
+        if address
+        else NOTHING,
+    )
+
+
+# ---- inside
+_DASHBOARD = Still(
+    H1("Dashboard"),
+    P("You are signed in as ", Strong(Bdi("⟦address⟧")), "."),
+    Dl(
+        Dt("Role"),
+        Dd("⟦role⟧"),
+        Dt("Organisation"),
+        Dd("⟦tenant⟧"),
+        Dt("Last sign-in"),
+        Dd("⟦signed_in⟧"),
+        cls="facts",
+    ),
+    "⟦admin⟧",
+    Form(
+        Button("Sign out everywhere", cls="plain"),
+        P("Ends your sessions in all browsers, this one too.", cls="hint"),
+        **post("/logout_everywhere"),
+    ),
+)
+_ADMIN_ROAD = Safe(
+    to_xml(P(A("Admin: people and roles", href="/admin", cls="button")), indent=False)
+)
+
+
+def dashboard(caller):
+    """Where people arrive: who they are here, and where they may go."""
+    return _DASHBOARD(
+        address=caller.address,
+        role=caller.role,
+        tenant=caller.tenant or "none",
+        signed_in=moment(caller.user.signed_in_at, caller.timezone),
+        admin=_ADMIN_ROAD if caller.is_admin else NOTHING,
+    )
+
+
+def home(caller, app_name):
+    """The front page; yours to replace."""
+    road = ("/dashboard", "Go to your dashboard") if caller else ("/login", "Sign in")
+    return (
+        H1(f"Welcome to {app_name}"),
+        P(
+            "Sign in with a code that we send to your email address. There is no password to remember."
+        ),
+        P(A(road[1], href=road[0], cls="button")),
+    )
+
+
+def no_access():
+    return (
+        H1("No access"),
+        P("You do not have permission to open this page."),
+        P("If you need it, ask an admin to give you the right role.", cls="soft"),
+        P(A("Go to your dashboard", href="/dashboard", cls="button")),
+    )
+
+
+def problem(status, request_id=""):
+    """Any error: what it means for the person, and the way on."""
+    lead, rest = PROBLEMS.get(status, PROBLEMS[500])
+    number = P("If you ask for help, mention ", Code(request_id), ".", cls="hint")
+    return (
+        H1(lead),
+        P(rest),
+        number if request_id and status >= 500 else NOTHING,
+        P(A("Go to the front page", href="/", cls="button")),
+    )
+
+
+# ---- times
+def moment(at, zone):
+    """Epoch seconds as a <time> in the person's zone, which it names."""
+    if at is None:
+        return "never"
+    utc = datetime.fromtimestamp(at, UTC)
+    try:
+        local = utc.astimezone(ZoneInfo(zone))
+    except (KeyError, ValueError, OSError):
+        local, zone = utc, "UTC"
+    text = f"{local.day} {local:%b %Y, %H:%M} ({zone})"
+    return Safe(f'<time datetime="{utc:%Y-%m-%dT%H:%M:%SZ}">{draw(text)}</time>')
+
+
+__all__ = ["plural"]

@@ -1,0 +1,68 @@
+// Small helps; every page works without them. Load with `defer`.
+(function () {
+  "use strict";
+
+  // Forms carry the browser's time zone, so that mails and pages can show local
+  // times. A zone in a visible field is kept.
+  function fillZones() {
+    var zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+    document.querySelectorAll("input[name=timezone]").forEach(function (input) {
+      if (input.type === "hidden" || !input.value) input.value = zone || "";
+    });
+  }
+  fillZones();
+  document.addEventListener("htmx:load", fillZones); // also after every swap
+
+  // The only run of exactly `size` digits in a text, else the only one split by
+  // single spaces or dashes ("123 456"). "" when in doubt.
+  function findCode(text, size) {
+    var plain = (text || "").normalize("NFKC") // full-width digits, odd spaces
+      .replace(/[\u0660-\u0669\u06f0-\u06f9]/g, function (digit) {
+        return digit.charCodeAt(0) & 15; // Arabic and Persian digits
+      });
+    function runs(gap) {
+      var found = plain.match(new RegExp("(?<!\\w)\\d(?:" + gap + "\\d)*(?!\\w)", "gu")) || [];
+      found = found.map(function (run) { return run.replace(/\D/g, ""); });
+      return Array.from(new Set(found)).filter(function (run) { return run.length === size; });
+    }
+    var codes = runs("");
+    if (!codes.length) codes = runs("[\\s\\p{Pd}]?");
+    return codes.length === 1 ? codes[0] : "";
+  }
+
+  // A pasted or autofilled code is sent at once, typed digits never: people check
+  // them by eye. Once per field, and not after an error (WCAG 3.2.2).
+  var sent = new WeakSet();
+  document.addEventListener("input", function (event) {
+    var field = event.target;
+    if (!field.matches("input[data-paste-submit]")) return;
+    if (event.inputType && !/^insert(FromPaste|ReplacementText)$/.test(event.inputType)) return;
+    var size = Number(field.dataset.digits);
+    var code = findCode(event.data, size) || findCode(field.value, size);
+    if (!code) return;
+    field.value = code;
+    if (sent.has(field) || field.ariaInvalid === "true") return;
+    sent.add(field);
+    field.form.requestSubmit();
+  });
+
+  // After signing out, "back" may show a signed-in page from memory: ask anew.
+  window.addEventListener("pageshow", function (event) {
+    if (event.persisted && document.body.hasAttribute("data-signed-in")) location.reload();
+  });
+
+  // No answer, or a server fault: say so in the live region, and take that note
+  // (no other) away when the next request starts.
+  function note(on) {
+    var status = document.getElementById("status");
+    var words = status && status.dataset.offline;
+    if (words && (on || status.textContent === words)) status.textContent = on ? words : "";
+  }
+  ["htmx:sendError", "htmx:timeout", "htmx:responseError"].forEach(function (name) {
+    document.addEventListener(name, function (event) {
+      var code = event.detail.xhr ? event.detail.xhr.status : 0;
+      if (!code || code >= 500) note(true);
+    });
+  });
+  document.addEventListener("htmx:beforeRequest", function () { note(false); });
+})();

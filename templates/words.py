@@ -1,0 +1,97 @@
+"""Every refusal in one sentence: what happened, and what to do next. The keys are auth's reasons."""
+
+REFUSALS = {
+    "email_missing": ("Enter your email address.", ""),
+    "email_invalid": ("That is not an email address.", "Enter one like name@example.com."),
+    "not_registered": (
+        "{address} is not registered here.",
+        "Check it, or ask an admin to add you.",
+    ),
+    "code_missing": ("Enter the {length}-digit code from the email.", ""),
+    "code_malformed": ("The code has only digits.", "Enter the {length} digits from the email."),
+    "code_length": ("The code has {length} digits.", "You entered {typed}."),
+    "code_wrong": (
+        "That code is not right.",
+        "Check the newest email. You have {tries_left} left.",
+    ),
+    "code_wrong_last": (
+        "That code is not right, and it was the last try.",
+        "Send a new code to go on.",
+    ),
+    "code_expired": ("That code has run out.", "Send a new code to go on."),
+    "code_used": ("That code was used already.", "Send a new code to go on."),
+    "code_exhausted": ("There were too many wrong codes.", "Send a new code to go on."),
+    "no_signin": (
+        "No sign-in was started here.",
+        "A code works only in the browser that asked for it.",
+    ),
+    "resend_wait": ("Give the email a little time.", "You can ask for it again in {retry_after}."),
+    "resend_spent": (
+        "We have sent the code as often as we can.",
+        "Use another address, or start again.",
+    ),
+    "name_invalid": (
+        "That name is too long, or holds a character that can't be shown.",
+        "Use at most {most}.",
+    ),
+    "user_exists": ("{address} is there already.", "Search for it in the list."),
+    "user_unknown": ("That person is not here any more.", "Nothing was changed."),
+    "role_unknown": ("There is no such role.", "Choose one from the list."),
+    "role_self": ("You can't change your own role.", "Ask another admin to do it."),
+    "disable_self": ("You can't disable yourself.", "Ask another admin to do it."),
+    "delete_self": ("You can't delete yourself.", "Ask another admin to do it."),
+    "last_admin": ("That is the last active admin.", "Make somebody else an admin first."),
+}
+
+DONE = {
+    "added": "{address} can sign in now.",
+    "role": "{address} has a new role. It counts at once.",
+    "disabled": "{address} is disabled and signed out everywhere.",
+    "enabled": "{address} can sign in again.",
+}
+
+PROBLEMS = {
+    400: (
+        "That request makes no sense to us",
+        "Go back and try again. If it happens again, reload the page.",
+    ),
+    403: (
+        "That came from another site",
+        "For your safety nothing was changed. Open the page here and try again.",
+    ),
+    404: ("There is no such page", "The address may be mistyped, or the page has moved."),
+    405: ("That can't be done here", "Go back and use the buttons of the page."),
+    413: ("That is too much at once", "Send less than 64 kB and at most 50 fields."),
+    500: ("Something went wrong on our side", "Nothing was half done. Try again in a moment."),
+    503: ("We can't answer right now", "Nothing is lost. Try again in a few seconds."),
+}
+
+
+def refusal(reason, facts):
+    """(what happened, what to do next)."""
+    shown = dict(facts)
+    if "tries_left" in facts:
+        shown["tries_left"] = plural(facts["tries_left"], "try", "tries")
+    if "retry_after" in facts:
+        shown["retry_after"] = duration(facts["retry_after"])
+    if "most" in facts:
+        shown["most"] = plural(facts["most"], "character")
+    lead, rest = REFUSALS[reason]
+    return lead.format(**shown), rest.format(**shown)
+
+
+def duration(seconds):
+    """900 → "15 minutes", 3600 → "1 hour", 90 → "1 minute 30 seconds"."""
+    seconds = max(1, round(seconds))
+    hours, rest = divmod(seconds, 3600)
+    minutes, seconds = divmod(rest, 60)
+    units = (
+        plural(n, unit)
+        for n, unit in ((hours, "hour"), (minutes, "minute"), (seconds, "second"))
+        if n
+    )
+    return " ".join(units)
+
+
+def plural(n, one, many=""):
+    return f"{n:,} {one if n == 1 else many or one + 's'}"

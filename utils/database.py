@@ -1,0 +1,253 @@
+"""One database, two drivers: fastlite on SQLite, psycopg on PostgreSQL. Knows no table.
+
+SQL is written once, in the dialect both share: `:name` for parameters, `update … returning`,
+`on conflict`, bigint for times, text for ids. `q` runs one statement, `tx` several as one,
+`run` calls a function that uses them from async code.
+"""
+
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import apsw
+import fastlite
+from starlette.concurrency import run_in_threadpool
+
+Row = dict[str, Any]
+P = ParamSpec("P")
+T = TypeVar("T")
+
+BUSY_MS = 5000
+POOL_SECONDS = 5
+MIGRATION_LOCK = 726354
+
+
+class Unavailable(Exception):
+    """The database can't serve: locked for too long, disk full, connection lost. Nothing is half done."""
+
+
+class Tx:
+    """What `tx()` yields: `q` inside the transaction, `script` for migrations, `on_commit`."""
+
+    def __init__(self, q: Callable[..., list[Row]], script: Callable[[str], object]):
+        self.q = q
+        self.script = script
+        self._after: list[Callable[[], object]] = []
+
+    def on_commit(self, f: Callable[[], object]) -> None:
+        """Call f() once the transaction is durable; never if it rolls back."""
+        self._after.append(f)
+
+    def committed(self) -> None:
+        for f in self._after:
+            f()
+
+
+class SQLite:
+    """fastlite on one connection behind one lock.
+
+    The lock is not for speed. A transaction belongs to the connection: without the lock, one
+    thread's rollback takes another thread's writes along.
+    """
+
+    Unavailable = Unavailable
+
+    def __init__(self, path: str | Path):
+        path = Path(path)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Made by us first, so that strangers on this machine can't read it even for a moment;
+        # SQLite gives the -wal and -shm files the same mode.
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        self._lock = threading.RLock()
+        try:
+            # In place of apswutils' own hooks: a busy timeout of 100 ms and `PRAGMA optimize` at
+            # open make starting fail when several processes do so together.
+            apsw.connection_hooks[:] = [_tune]
+            self._db = fastlite.database(str(path), wal=False)
+        except apsw.Error as error:
+            raise Unavailable(f"can't open the SQLite file: {error}") from error
+
+    def q(self, sql: str, **params: Any) -> list[Row]:
+        """Rows as dicts, [] when the statement returns none. Raises Unavailable."""
+        with self._lock:
+            try:
+                return self._db.q(sql, params)  # type: ignore[no-any-return]
+            except _SQLITE_FAULTS as error:
+                raise Unavailable(str(error)) from error
+
+    @contextmanager
+    def tx(self, lock: int | None = None) -> Iterator[Tx]:
+        """One transaction. Writers are one at a time here, so `lock` has nothing to add."""
+        with self._lock:
+            t = Tx(self.q, self._db.conn.execute)
+            try:
+                with self._db.conn:
+                    yield t
+            except _SQLITE_FAULTS as error:
+                raise Unavailable(str(error)) from error
+        t.committed()
+
+    async def run(self, f: Callable[P, T], *args: P.args, **kw: P.kwargs) -> T:
+        """Call f here: a statement takes microseconds, a trip through a thread takes fifty."""
+        return f(*args, **kw)
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.conn.close()
+
+
+_SQLITE_FAULTS = (
+    apsw.BusyError,
+    apsw.LockedError,
+    apsw.FullError,
+    apsw.IOError,
+    apsw.CantOpenError,
+    apsw.ReadOnlyError,
+    apsw.CorruptError,
+    apsw.NotADBError,
+    apsw.InterruptError,
+    apsw.ConnectionClosedError,
+)
+
+
+def _tune(connection: apsw.Connection) -> None:
+    connection.set_busy_timeout(BUSY_MS)
+    connection.pragma("journal_mode", "wal")
+    # FULL, not NORMAL: after a power cut NORMAL may forget the last commits, and a code that was
+    # spent or a session that was ended would be back.
+    connection.pragma("synchronous", "full")
+    connection.pragma("foreign_keys", 1)
+    # A transaction that reads first and writes later can't be made to wait (SQLITE_BUSY_SNAPSHOT),
+    # so every one takes the write lock at its start.
+    connection.transaction_mode = "IMMEDIATE"
+
+
+class PostgreSQL:
+    """psycopg with a pool; the same `q`, `tx` and `run`."""
+
+    Unavailable = Unavailable
+
+    def __init__(self, url: str, size: int = 8):
+        import psycopg  # only who uses PostgreSQL pays for loading it
+        from psycopg.rows import dict_row
+        from psycopg.types.numeric import Int8Dumper
+        from psycopg_pool import ConnectionPool
+
+        self._faults = (psycopg.OperationalError, psycopg.InterfaceError)
+
+        def tune(connection: Any) -> None:
+            # psycopg sends a small int as int2; a sum of two of them then overflows.
+            connection.adapters.register_dumper(int, Int8Dumper)
+
+        self._pool = ConnectionPool(
+            url,
+            min_size=1,
+            max_size=size,
+            timeout=POOL_SECONDS,
+            open=False,
+            configure=tune,
+            check=ConnectionPool.check_connection,  # or the first requests after a restart fail
+            kwargs={"row_factory": dict_row, "autocommit": True, "connect_timeout": POOL_SECONDS},
+        )
+        self._pool.open()
+        try:
+            self._pool.wait(timeout=POOL_SECONDS * 2)
+        except psycopg.OperationalError as error:
+            self._pool.close()
+            raise Unavailable("can't connect to PostgreSQL") from error
+
+    def q(self, sql: str, **params: Any) -> list[Row]:
+        """Rows as dicts, [] when the statement returns none. Raises Unavailable."""
+        try:
+            with self._pool.connection() as connection:
+                return _fetch(connection, sql, params)
+        except self._faults as error:
+            raise Unavailable(str(error)) from error
+
+    @contextmanager
+    def tx(self, lock: int | None = None) -> Iterator[Tx]:
+        """One transaction; those that name the same `lock` run one after another, on every machine."""
+        try:
+            with self._pool.connection() as connection, connection.transaction():
+                t = Tx(lambda sql, **params: _fetch(connection, sql, params), connection.execute)
+                if lock is not None:
+                    connection.execute("select pg_advisory_xact_lock(%s)", [lock])
+                yield t
+        except self._faults as error:
+            raise Unavailable(str(error)) from error
+        t.committed()
+
+    async def run(self, f: Callable[P, T], *args: P.args, **kw: P.kwargs) -> T:
+        """Call f in a thread: it waits for the network."""
+        return await run_in_threadpool(f, *args, **kw)
+
+    def close(self) -> None:
+        self._pool.close()
+
+
+Database = SQLite | PostgreSQL
+
+
+@lru_cache(512)
+def _pg(sql: str) -> str:
+    return re.sub(r"(?<![:\w]):([a-z_]\w*)", r"%(\1)s", sql.replace("%", "%%"))
+
+
+def _fetch(connection: Any, sql: str, params: Row) -> list[Row]:
+    cursor = connection.execute(_pg(sql), params)
+    return cursor.fetchall() if cursor.description else []
+
+
+def connect(url: str) -> Database:
+    """sqlite:///relative.db, sqlite:////absolute.db or postgresql://… Raises Unavailable."""
+    if url.startswith("sqlite:///"):
+        return SQLite(url.removeprefix("sqlite:///"))
+    return PostgreSQL(url)
+
+
+def migrate(db: Database, *folders: Path) -> None:
+    """Bring the tables of each folder (`auth/migrations`, …) up to date: all of it, or none.
+
+    Files are `0001_name.sql`; where the two databases differ, `0002_name.sqlite.sql` and
+    `0002_name.postgresql.sql`. Safe when several processes start at once: one works, the others
+    wait and find nothing to do. Raises RuntimeError when the tables are newer than the code.
+    """
+    dialect = "sqlite" if isinstance(db, SQLite) else "postgresql"
+    with db.tx(lock=MIGRATION_LOCK) as t:
+        t.script(
+            "create table if not exists schema_versions"
+            " (room text primary key, version bigint not null)"
+        )
+        for folder in folders:
+            room = room_name(folder)
+            row = t.q("select version from schema_versions where room = :room", room=room)
+            done = row[0]["version"] if row else 0
+            steps = _steps(folder, dialect)
+            if done > len(steps):
+                raise RuntimeError(f"the {room} tables are newer than this code; deploy newer code")
+            for step in steps[done:]:
+                t.script(step.read_text(encoding="utf-8"))
+            t.q(
+                "insert into schema_versions (room, version) values (:room, :version)"
+                " on conflict (room) do update set version = excluded.version",
+                room=room,
+                version=len(steps),
+            )
+
+
+def _steps(folder: Path, dialect: str) -> list[Path]:
+    other = "postgresql" if dialect == "sqlite" else "sqlite"
+    steps = sorted(p for p in folder.glob("*.sql") if not p.name.endswith(f".{other}.sql"))
+    for number, step in enumerate(steps, 1):
+        if int(step.name[:4]) != number:
+            raise RuntimeError(f"{step.name}: the {room_name(folder)} migrations skip a number")
+    return steps
+
+
+def room_name(folder: Path) -> str:
+    return folder.resolve().parent.name

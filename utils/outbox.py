@@ -1,0 +1,177 @@
+"""Keeps what must be sent until it is accepted; renders at the moment of sending. Not what it says.
+
+`put` writes a row inside the caller's transaction; a worker thread sends it right after the commit,
+or after a restart. A row names its subject, never the words. At least once, always under the same
+Message-ID; never after `not_after`.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+
+from utils.database import Database, Row, Tx
+from utils.mailer import Letter, Message, Sender, Transport
+
+log = logging.getLogger("outbox")
+
+LEASE_SECONDS = 120  # longer than any one delivery; then another worker may take the row
+RETRY_SECONDS = (2, 5, 15, 30, 60, 120)
+POLL_SECONDS = 1.0  # how soon rows of other processes are seen
+DRAIN_SECONDS = 15
+
+CLAIM = """
+update outbox set state = 'sending', tries = tries + 1, next_at = :lease
+ where id = (select id from outbox where state in ('queued', 'sending') and next_at <= :now
+             order by next_at, id limit 1 {skip})
+   and state in ('queued', 'sending') and next_at <= :now
+returning *
+"""
+
+
+class Outbox:
+    """The table, and the worker that empties it.
+
+    `render(kind, ref)` makes the Letter, or None when there is nothing to say any more (the code was
+    used, the address belongs to nobody). It is given after construction, by who knows the words.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        transport: Transport,
+        sender: Sender,
+        clock: Callable[[], float] = time.time,
+    ):
+        self.db, self.transport, self.sender, self.clock = db, transport, sender, clock
+        self.render: Callable[[str, str], Letter | None] = lambda kind, ref: None
+        skip = "for update skip locked" if type(db).__name__ == "PostgreSQL" else ""
+        self._claim_sql = CLAIM.format(skip=skip)
+        self._wake, self._stopping = threading.Event(), threading.Event()
+        self._thread: threading.Thread | None = None
+        self._beat = 0.0
+
+    # ---- for whoever has something to send
+    def put(self, t: Tx, kind: str, ref: str, not_after: int) -> None:
+        """Queue one mail in the caller's transaction: both are kept, or neither."""
+        t.q(
+            "insert into outbox (id, kind, ref, state, created_at, not_after, next_at)"
+            " values (:id, :kind, :ref, 'queued', :now, :not_after, :now)",
+            id=os.urandom(16).hex(),
+            kind=kind,
+            ref=ref,
+            now=int(self.clock()),
+            not_after=not_after,
+        )
+        t.on_commit(self._wake.set)
+
+    # ---- the worker
+    async def lifespan(self, app: Any) -> AsyncIterator[None]:
+        """For `FastHTML(lifespan=…)`: the worker lives as long as the app."""
+        self.start()
+        yield
+        await run_in_threadpool(self.stop)
+
+    def start(self) -> None:
+        self._stopping.clear()
+        self._beat = time.monotonic()
+        self._thread = threading.Thread(target=self._work, name="outbox", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish the mail in hand; what is left stays in the table."""
+        self._stopping.set()
+        self._wake.set()
+        if self._thread:
+            self._thread.join(DRAIN_SECONDS)
+        self.transport.close()
+
+    def alive(self) -> bool:
+        """Is the worker there, and did it look at the table lately? For /readyz."""
+        return bool(
+            self._thread
+            and self._thread.is_alive()
+            and time.monotonic() - self._beat < LEASE_SECONDS
+        )
+
+    def drain(self) -> int:
+        """Send all that is due now, in this thread; returns how many rows were handled."""
+        count, row = 0, self._next(None)
+        while row:
+            row, count = self._next(self._send(row)), count + 1
+        return count
+
+    def _work(self) -> None:
+        done: Row | None = None
+        while not self._stopping.is_set():
+            self._wake.clear()  # before looking: what is put while we look wakes us again
+            self._beat = time.monotonic()
+            try:
+                row = self._next(done)
+                done = self._send(row) if row else None
+            except Exception:
+                # The database is away. The lease brings the row back; nothing is lost by waiting.
+                log.exception("outbox: the worker could not go on; trying again")
+                row, done = None, None
+            if row is None:
+                self._wake.wait(POLL_SECONDS)
+        if done:
+            self._close(done)
+
+    def _next(self, done: Row | None) -> Row | None:
+        """Note what became of one row and claim the next, in one transaction."""
+        now = int(self.clock())
+        if done is None:  # most looks find nothing, and a read needs no write lock
+            due = self.db.q(
+                "select 1 from outbox where state in ('queued', 'sending') and next_at <= :now limit 1",
+                now=now,
+            )
+            if not due:
+                return None
+        with self.db.tx() as t:
+            if done:
+                self._note(t, done)
+            rows = t.q(self._claim_sql, now=now, lease=now + LEASE_SECONDS)
+        return rows[0] if rows else None
+
+    def _close(self, done: Row) -> None:
+        with self.db.tx() as t:
+            self._note(t, done)
+
+    def _note(self, t: Tx, done: Row) -> None:
+        # `tries` is the fence: a worker that slept through its lease must not overwrite the next.
+        t.q(
+            "update outbox set state = :state, reply = :reply, next_at = :next_at"
+            " where id = :id and tries = :tries",
+            **{k: done[k] for k in ("id", "tries", "state", "reply", "next_at")},
+        )
+
+    def _send(self, row: Row) -> Row:
+        """The row with its new state. One mail's trouble is its own: nothing is raised."""
+        now = self.clock()
+        if now > row["not_after"]:
+            return row | {"state": "expired"}
+        try:
+            letter = self.render(row["kind"], row["ref"])
+            if letter is None:
+                return row | {"state": "void"}
+            message = Message(row["id"], row["created_at"], self.sender, letter)
+            reply = self.transport.deliver(message)
+        except Exception as error:
+            return self._failed(row, now, error)
+        log.info(
+            "mail %s accepted after %.1f s", row["id"], max(0.0, self.clock() - row["created_at"])
+        )
+        return row | {"state": "accepted", "reply": reply}
+
+    def _failed(self, row: Row, now: float, error: Exception) -> Row:
+        # The class and no more: an error's text may quote what was sent.
+        code = getattr(error, "smtp_code", "")
+        reply = f"{type(error).__name__} {code}".strip()
+        wait = RETRY_SECONDS[min(row["tries"], len(RETRY_SECONDS)) - 1]
+        log.warning("mail %s not accepted (%s); again in %d s", row["id"], reply, wait)
+        return row | {"state": "queued", "reply": reply, "next_at": int(now) + wait}

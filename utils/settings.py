@@ -1,0 +1,395 @@
+"""Every setting: its name, default, meaning and check. The only reader of the environment.
+
+`SETTINGS` is the one table; parsing, `.env.example`, `manage.py config` and the README's table follow
+it (tested). A blank value is the default. All faults are reported at once, each by name, none by value.
+"""
+
+import base64
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+
+ROOT = Path(__file__).resolve().parent.parent
+EX_CONFIG = 78  # sysexits.h: something was found in an unconfigured or misconfigured state
+PLACEHOLDERS = re.compile(
+    r"(change|replace).?(me|this)|placeholder|your.?secret|insecure|<.*>", re.I
+)
+LOOPBACK_NAMES = {"localhost", "127.0.0.1", "::1"}
+
+
+class Bad(ValueError):
+    """A value that can't be used. The message says what to write instead, and never the value."""
+
+
+def text(value: str) -> str:
+    if not value.isprintable():
+        raise Bad("holds a control character; write plain text")
+    return value
+
+
+def choice(*words: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if value.lower() not in words:
+            raise Bad(f"is not one of {', '.join(words)}")
+        return value.lower()
+
+    return parse
+
+
+def number(low: float, high: float, unit: str) -> Callable[[str], float]:
+    def parse(value: str) -> float:
+        # A plain decimal only: float() would also take nan, inf, 1e3 and 1_0.
+        if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", value) or not low <= float(value) <= high:
+            raise Bad(f"must be a number of {unit} from {low:g} to {high:g}")
+        return float(value)
+
+    return parse
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,9}", value) or not low <= int(value) <= high:
+            raise Bad(f"must be a whole number from {low} to {high}")
+        return int(value)
+
+    return parse
+
+
+def yes_or_no(value: str) -> bool:
+    words = {"true": True, "yes": True, "1": True, "on": True}
+    words |= {"false": False, "no": False, "0": False, "off": False}
+    if value.lower() not in words:
+        raise Bad("must be true or false")
+    return words[value.lower()]
+
+
+def listing(value: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text(value).split(",") if part.strip())
+
+
+def addresses(value: str) -> tuple[str, ...]:
+    return tuple(address(part) for part in listing(value))
+
+
+def domains(value: str) -> tuple[str, ...]:
+    found = tuple(part.lower().removeprefix("@") for part in listing(value))
+    if not all(re.fullmatch(r"([a-z0-9-]{1,63}\.)+[a-z0-9-]{2,63}", part) for part in found):
+        raise Bad("must be a comma list of domains such as example.org (IDN as xn--…)")
+    return found
+
+
+def address(value: str) -> str:
+    if not re.fullmatch(
+        r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@([A-Za-z0-9-]+\.)+[A-Za-z0-9-]+", value
+    ):
+        raise Bad("must be an e-mail address such as login@example.org")
+    return value
+
+
+def origin(value: str) -> str:
+    parts = urlsplit(value)
+    try:
+        good = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1)
+    except ValueError:
+        good = False
+    if (
+        not good
+        or parts.path not in ("", "/")
+        or parts.query
+        or parts.fragment
+        or "@" in parts.netloc
+    ):
+        raise Bad("must be an origin such as https://app.example.org, without a path")
+    if not re.fullmatch(r"[A-Za-z0-9.\-:\[\]]+", parts.netloc):
+        raise Bad("must be an origin in ASCII (IDN as xn--…)")
+    return f"{parts.scheme}://{parts.netloc.lower()}"
+
+
+def database_url(value: str) -> str:
+    if value.startswith("sqlite:///") and len(value) > len("sqlite:///"):
+        return value
+    if re.match(r"postgres(ql)?://", value) and urlsplit(value).netloc:
+        return value
+    raise Bad("must be sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME")
+
+
+def secret_key(value: str) -> str:
+    if len(value) < 32:
+        raise Bad("is shorter than 32 characters; write what `manage.py new-secret` prints")
+    if PLACEHOLDERS.search(value) or len(set(value)) < 8:
+        raise Bad("looks like a placeholder; write what `manage.py new-secret` prints")
+    return value
+
+
+def folder(value: str) -> Path:
+    path = Path(text(value))
+    return path if path.is_absolute() else ROOT / path
+
+
+@dataclass(frozen=True)
+class Setting:
+    name: str
+    default: str  # as one would write it; "" is none, or worked out in `_derive`
+    parse: Callable[[str], Any]
+    meaning: str
+    secret: bool = False
+
+
+SETTINGS = (
+    Setting("APP_ENV", "production", choice("development", "production"), "development listens on loopback only and prints mail"),
+    Setting("APP_NAME", "Vestibule", text, "in pages and mails"),
+    Setting("BASE_URL", "", origin, "origin of every mailed URL and of the same-origin check"),
+    Setting("HOST", "", text, "address to listen on; development 127.0.0.1, production 0.0.0.0"),
+    Setting("PORT", "5001", whole(1, 65535), "port to listen on"),
+    Setting("DATA_DIR", "", folder, "where SQLite and the development key live"),
+    Setting("DATABASE_URL", "", database_url, "sqlite:///PATH or postgresql://…", secret=True),
+    Setting("SECRET_KEY", "", secret_key, "at least 32 characters; development makes its own", secret=True),
+    Setting("SECRET_KEY_PREVIOUS", "", secret_key, "the key before this one, while a rotation lasts", secret=True),
+    Setting("MAIL_BACKEND", "", choice("console", "smtp", "none"), "console prints (development only); none sends nothing"),
+    Setting("SMTP_HOST", "smtp.gmail.com", text, "mail server"),
+    Setting("SMTP_PORT", "587", whole(1, 65535), "587 for starttls, 465 for tls"),
+    Setting("SMTP_USER", "", text, "with Gmail the full address"),
+    Setting("SMTP_PASSWORD", "", text, "with Gmail an app password", secret=True),
+    Setting("SMTP_SECURITY", "", choice("starttls", "tls", "none"), "none only to a loopback host"),
+    Setting("MAIL_FROM", "", address, "sender; SMTP_USER when that is an address"),
+    Setting("MAIL_FROM_NAME", "", text, "sender's name; APP_NAME"),
+    Setting("MAIL_REPLY_TO", "", address, "where answers go"),
+    Setting("CODE_TTL_MINUTES", "15", number(1, 60, "minutes"), "how long a code works; decimals allowed"),
+    Setting("CODE_LENGTH", "6", whole(6, 10), "digits in a code"),
+    Setting("CODE_IN_SUBJECT", "false", yes_or_no, "the code in the mail's subject, too"),
+    Setting("SIGNUP", "closed", choice("closed", "open"), "closed: only addresses that an admin added"),
+    Setting("SIGNUP_DOMAINS", "", domains, "with open: only these domains"),
+    Setting("REVEAL_UNREGISTERED", "false", yes_or_no, "tell unknown addresses that they are not registered"),
+    Setting("ADMIN_EMAILS", "", addresses, "comma list; each is an active admin after the start"),
+    Setting("SESSION_IDLE_DAYS", "7", number(0.01, 365, "days"), "a session unused for so long ends"),
+    Setting("SESSION_MAX_DAYS", "30", number(0.01, 365, "days"), "a session ends after so long in any case"),
+    Setting("LOG_LEVEL", "info", choice("debug", "info", "warning", "error"), "least level that is logged"),
+    Setting("LOG_FORMAT", "text", choice("text", "json"), "text or one JSON object a line"),
+)  # fmt: skip
+
+# Set by the platform, not by the operator.
+PLATFORM = ("RAILWAY_ENVIRONMENT", "RAILWAY_PUBLIC_DOMAIN", "RAILWAY_VOLUME_MOUNT_PATH")
+
+
+class Settings:
+    """The checked values as attributes in lower case: `settings.base_url`. Read-only."""
+
+    def __init__(self, values: Mapping[str, Any]):
+        self.__dict__.update({name.lower(): value for name, value in values.items()})
+
+    def __getattr__(self, name: str) -> Any:  # for type checkers; only reached for unknown names
+        raise AttributeError(f"no setting {name.upper()}")
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("settings don't change while the app runs")
+
+    @property
+    def development(self) -> bool:
+        return bool(self.app_env == "development")
+
+    @property
+    def https(self) -> bool:
+        return bool(self.base_url.startswith("https://"))
+
+
+def read(
+    environ: Mapping[str, str] | None = None, dotenv: Path | None = ROOT / ".env"
+) -> dict[str, str]:
+    """What the operator wrote: real variables win over `.env`; blank means not written."""
+    given = dict(os.environ if environ is None else environ)
+    from_file = dotenv_values(dotenv) if dotenv and dotenv.is_file() else {}
+    merged = {k: v for k, v in from_file.items() if v is not None} | given
+    known = [s.name for s in SETTINGS] + list(PLATFORM)
+    return {name: merged[name].strip() for name in known if merged.get(name, "").strip()}
+
+
+def check(written: Mapping[str, str]) -> tuple[Settings, dict[str, str]]:
+    """Settings, and the faults by variable name. The settings are usable when there are no faults."""
+    faults: dict[str, str] = {}
+    values: dict[str, Any] = {}
+    for setting in SETTINGS:
+        raw = written.get(setting.name, setting.default)
+        try:
+            values[setting.name] = setting.parse(raw) if raw else None
+        except Bad as bad:
+            faults[setting.name] = str(bad)
+            values[setting.name] = setting.parse(setting.default) if setting.default else None
+    _derive(values, written)
+    for name, fault in _contradictions(values, written):
+        faults.setdefault(name, fault)
+    return Settings(values), faults
+
+
+def load(environ: Mapping[str, str] | None = None, dotenv: Path | None = ROOT / ".env") -> Settings:
+    """The settings, or the end of the process: status 78 and a line for each bad variable."""
+    settings, faults = check(read(environ, dotenv))
+    if not faults:
+        try:
+            _prepare(settings)
+        except OSError as error:
+            faults["DATA_DIR"] = (
+                f"can't be used: {error.strerror}; name a folder this process may write to"
+            )
+    if faults:
+        for name, fault in faults.items():
+            print(f"{name}: {fault}", file=sys.stderr)
+        sys.exit(EX_CONFIG)
+    return settings
+
+
+def _derive(v: dict[str, Any], written: Mapping[str, str]) -> None:
+    """Defaults that depend on other settings or on the platform."""
+    dev = v["APP_ENV"] == "development"
+    domain = written.get("RAILWAY_PUBLIC_DOMAIN")
+    if not v["BASE_URL"] and "BASE_URL" not in written:
+        v["BASE_URL"] = (
+            f"http://localhost:{v['PORT']}" if dev else domain and f"https://{domain.lower()}"
+        )
+    v["HOST"] = v["HOST"] or ("127.0.0.1" if dev else "0.0.0.0")
+    v["DATA_DIR"] = v["DATA_DIR"] or folder(written.get("RAILWAY_VOLUME_MOUNT_PATH") or "data")
+    v["DATABASE_URL"] = v["DATABASE_URL"] or f"sqlite:///{v['DATA_DIR']}/vestibule.db"
+    v["MAIL_BACKEND"] = v["MAIL_BACKEND"] or ("console" if dev else "smtp")
+    v["SMTP_SECURITY"] = v["SMTP_SECURITY"] or ("tls" if v["SMTP_PORT"] == 465 else "starttls")
+    v["MAIL_FROM_NAME"] = v["MAIL_FROM_NAME"] or v["APP_NAME"]
+    # Google shows app passwords in groups of four, and people paste them so.
+    v["SMTP_PASSWORD"] = v["SMTP_PASSWORD"] and v["SMTP_PASSWORD"].replace(" ", "")
+    for name in ("SIGNUP_DOMAINS", "ADMIN_EMAILS"):
+        v[name] = v[name] or ()
+    if not v["MAIL_FROM"] and "MAIL_FROM" not in written:
+        user = v["SMTP_USER"] or ""
+        v["MAIL_FROM"] = user if _is_address(user) else "login@example.com" if dev else None
+
+
+def _contradictions(v: Mapping[str, Any], written: Mapping[str, str]) -> list[tuple[str, str]]:
+    """(name, fault) for values that are good alone and bad together."""
+    dev, found = v["APP_ENV"] == "development", []
+
+    def bad(name: str, fault: str) -> None:
+        found.append((name, fault))
+
+    if dev:
+        if written.get("RAILWAY_ENVIRONMENT"):
+            bad("APP_ENV", "is development on a public platform; write production")
+        if not _is_loopback(v["HOST"]):
+            bad("HOST", "must be a loopback address in development; write 127.0.0.1")
+    else:
+        if not v["SECRET_KEY"]:
+            bad("SECRET_KEY", "is missing; write what `manage.py new-secret` prints")
+        if not v["BASE_URL"]:
+            bad(
+                "BASE_URL",
+                "is missing; write the origin people open, such as https://app.example.org",
+            )
+        elif v["BASE_URL"].startswith("http://") and not _is_loopback(
+            urlsplit(v["BASE_URL"]).hostname
+        ):
+            bad("BASE_URL", "must start with https:// in production")
+        if v["MAIL_BACKEND"] == "console":
+            bad("MAIL_BACKEND", "console prints sign-in codes; in production write smtp or none")
+        if v["MAIL_BACKEND"] != "none" and not v["MAIL_FROM"]:
+            bad("MAIL_FROM", "is missing; write the sender's address (or an address as SMTP_USER)")
+    if not _is_host(v["HOST"]):
+        bad("HOST", "must be an IP address or localhost")
+    if bool(v["SMTP_USER"]) != bool(v["SMTP_PASSWORD"]):
+        missing, other = (
+            ("SMTP_PASSWORD", "SMTP_USER") if v["SMTP_USER"] else ("SMTP_USER", "SMTP_PASSWORD")
+        )
+        bad(missing, f"is missing while {other} is set; write both or neither")
+    if v["SMTP_SECURITY"] == "none" and not _is_loopback(v["SMTP_HOST"]):
+        bad("SMTP_SECURITY", "none sends codes in clear text; write starttls or tls")
+    if v["SESSION_IDLE_DAYS"] > v["SESSION_MAX_DAYS"]:
+        bad("SESSION_IDLE_DAYS", "is longer than SESSION_MAX_DAYS; write a smaller number")
+    if v["SECRET_KEY_PREVIOUS"] and v["SECRET_KEY_PREVIOUS"] == v["SECRET_KEY"]:
+        bad("SECRET_KEY_PREVIOUS", "is the same as SECRET_KEY; write the older key or nothing")
+    if v["SIGNUP_DOMAINS"] and v["SIGNUP"] != "open":
+        bad(
+            "SIGNUP_DOMAINS",
+            "says who may sign up, but SIGNUP is closed; write SIGNUP=open or nothing here",
+        )
+    if _lost_on_redeploy(v, written):
+        bad(
+            "DATABASE_URL",
+            "is SQLite outside a volume, which a redeploy deletes; attach a volume or use PostgreSQL",
+        )
+    return found
+
+
+def _lost_on_redeploy(v: Mapping[str, Any], written: Mapping[str, str]) -> bool:
+    on_railway = written.get("RAILWAY_ENVIRONMENT") and not written.get("RAILWAY_VOLUME_MOUNT_PATH")
+    return bool(
+        on_railway and v["DATABASE_URL"].startswith("sqlite:") and "DATA_DIR" not in written
+    )
+
+
+def _prepare(settings: Settings) -> None:
+    """Make DATA_DIR, ours alone, and in development the key that no one had to think of."""
+    os.umask(0o077)
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if settings.data_dir.stat().st_uid == os.geteuid():
+        settings.data_dir.chmod(0o700)
+    if not settings.secret_key:
+        settings.__dict__["secret_key"] = _development_key(settings.data_dir / "secret_key")
+
+
+def _development_key(path: Path) -> str:
+    """Made once and kept, so that a restart does not sign everybody out."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    draft.write_text(new_secret())
+    try:
+        os.link(draft, path)  # all or nothing: of several processes starting at once, one wins
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()
+    return path.read_text().strip()
+
+
+def new_secret() -> str:
+    """256 random bits, for SECRET_KEY."""
+    return base64.urlsafe_b64encode(os.urandom(32)).rstrip(b"=").decode()
+
+
+def masked(settings: Settings) -> dict[str, str]:
+    """Name → value as text, with secrets hidden; for `manage.py config`."""
+    shown = {}
+    for setting in SETTINGS:
+        value = getattr(settings, setting.name.lower())
+        if value is None or value == ():
+            shown[setting.name] = ""
+        elif setting.name == "DATABASE_URL":
+            shown[setting.name] = re.sub(r"//[^@/]*@", "//***@", value)
+        else:
+            plain = ", ".join(value) if isinstance(value, tuple) else str(value)
+            shown[setting.name] = "***" if setting.secret else plain
+    return shown
+
+
+def _is_address(value: str) -> bool:
+    try:
+        return bool(address(value))
+    except Bad:
+        return False
+
+
+def _is_loopback(host: str | None) -> bool:
+    if host in LOOPBACK_NAMES:
+        return True
+    try:
+        return ip_address(host or "").is_loopback
+    except ValueError:
+        return False
+
+
+def _is_host(host: str) -> bool:
+    try:
+        return host == "localhost" or bool(ip_address(host))
+    except ValueError:
+        return False

@@ -1,0 +1,173 @@
+"""The outermost layer of any app: what every answer carries and no request gets past.
+
+It stands outside FastHTML because Starlette's own 500 and 413 answers are made outside its
+middleware, and would leave without these headers.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+log = logging.getLogger("shield")
+
+MAX_BODY = 64 * 1024
+MAX_FIELDS = 50
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'; object-src 'none'"
+)
+HEADERS = {
+    "content-security-policy": CSP,
+    "x-content-type-options": "nosniff",
+    # Not no-referrer: under that a browser sends `Origin: null` with our own forms.
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+}
+HSTS = {"strict-transport-security": "max-age=63072000; includeSubDomains"}
+PAGES = {
+    400: "Bad Request",
+    405: "Method Not Allowed",
+    413: "Content Too Large",
+    500: "Internal Server Error",
+}
+
+
+class Shield:
+    """ASGI in, ASGI out. Headers, the Host check, body limits, /healthz and /readyz.
+
+    base_url   the one origin that the app answers to; any loopback name too when `development`
+    page       (status) → HTML, for the answers that are made here
+    ready      can the app serve? For /readyz
+    """
+
+    def __init__(
+        self,
+        app: Asgi,
+        base_url: str,
+        page: Callable[[int], str],
+        ready: Callable[[], Awaitable[bool]],
+        development: bool = False,
+    ):
+        self._app, self._page, self._ready = app, page, ready
+        parts = urlsplit(base_url)
+        default = f":{443 if parts.scheme == 'https' else 80}"
+        self._hosts = {parts.netloc.lower(), parts.netloc.lower().removesuffix(default)}
+        if development:
+            self._hosts |= {f"{name}:{parts.port or 80}" for name in LOOPBACK}
+        headers = HEADERS | (HSTS if parts.scheme == "https" else {})
+        self._headers = [(k.encode(), v.encode()) for k, v in headers.items()]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            return await self._app(scope, receive, send)
+        path = scope["path"]
+        static = path.startswith("/static/")
+
+        async def armed(message: dict[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = self._arm(message.get("headers", ()), static)
+            await send(message)
+
+        if scope["type"] == "http" and path in ("/healthz", "/readyz"):
+            return await self._health(scope, armed)
+        if not self._host_is_ours(scope):
+            return await self._refuse(scope, send, armed, 400)
+        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
+            # A GET has no body for us: starlette would keep all of what was sent in memory.
+            return await self._app(
+                scope, _replay(b"", receive) if scope["type"] == "http" else receive, armed
+            )
+        body = await _read(scope, receive)
+        if body is None or _fields(body) > MAX_FIELDS:
+            return await self._refuse(scope, send, armed, 413)
+        await self._app(scope, _replay(body, receive), armed)
+
+    def _arm(self, given: Any, static: bool) -> list[tuple[bytes, bytes]]:
+        headers: list[tuple[bytes, bytes]] = list(given)
+        present = {name.lower() for name, _ in headers}
+        headers += [h for h in self._headers if h[0] not in present]
+        if not static:
+            headers = [h for h in headers if h[0].lower() != b"cache-control"]
+            headers.append((b"cache-control", b"no-store"))
+        return headers
+
+    def _host_is_ours(self, scope: Scope) -> bool:
+        hosts = [value for name, value in scope["headers"] if name == b"host"]
+        return len(hosts) == 1 and hosts[0].decode("latin1").lower() in self._hosts
+
+    async def _health(self, scope: Scope, send: Send) -> None:
+        # Under any Host: a platform's health check names its own.
+        if scope["method"] not in ("GET", "HEAD"):
+            return await _answer(scope, send, 405, b"", b"text/plain", [(b"allow", b"GET, HEAD")])
+        good = scope["path"] == "/healthz" or await self._ready()
+        body = b'{"status":"ok"}' if good else b'{"status":"unavailable"}'
+        extra = [] if good else [(b"retry-after", b"5")]
+        await _answer(scope, send, 200 if good else 503, body, b"application/json", extra)
+
+    async def _refuse(self, scope: Scope, send: Send, armed: Send, status: int) -> None:
+        if scope["type"] == "websocket":
+            return await send({"type": "websocket.close", "code": 1008})
+        await _answer(
+            scope, armed, status, self._page(status).encode(), b"text/html; charset=utf-8"
+        )
+
+
+async def _answer(
+    scope: Scope,
+    send: Send,
+    status: int,
+    body: bytes,
+    kind: bytes,
+    extra: list[tuple[bytes, bytes]] | None = None,
+) -> None:
+    headers = [
+        (b"content-type", kind),
+        (b"content-length", str(len(body)).encode()),
+        *(extra or []),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+
+async def _read(scope: Scope, receive: Receive) -> bytes | None:
+    """The body, or None as soon as it is known to be too large."""
+    for name, value in scope["headers"]:
+        if name == b"content-length" and (not value.isdigit() or int(value) > MAX_BODY):
+            return None
+    body, more = b"", True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+        if len(body) > MAX_BODY:
+            return None
+    return body
+
+
+def _fields(body: bytes) -> int:
+    """At least as many as a form in this body has, whichever way it is encoded."""
+    return max(body.count(b"&"), body.lower().count(b"content-disposition:") - 1) + 1
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    sent = False
+
+    async def replay() -> dict[str, Any]:
+        nonlocal sent
+        if sent:
+            return await receive()
+        sent = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay
