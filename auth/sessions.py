@@ -42,8 +42,8 @@ def find(t: Any, token: str, now: int, idle_seconds: int) -> Session | None:
     if not rows:
         return None
     row = rows[0]
-    own = [row.pop(name) for name in ("session_id", "session_data", "session_seen_at")]
-    return Session(*own, User(**row))
+    id, data, seen_at = (row.pop(f"session_{name}") for name in ("id", "data", "seen_at"))
+    return Session(id, data, seen_at, User(**row))
 
 
 def touch(t: Any, id: str, now: int) -> None:

@@ -16,7 +16,9 @@ HTMX_CONFIG = (
     '{"code":"[45]..","swap":false,"error":true}],'
     # What a strict CSP and a shared computer need: no eval, no styles, no page kept in the browser.
     '"allowEval":false,"allowScriptTags":false,"includeIndicatorStyles":false,'
-    '"historyCacheSize":0,"selfRequestsOnly":true,"refreshOnHistoryMiss":true}'
+    '"historyCacheSize":0,"selfRequestsOnly":true,"refreshOnHistoryMiss":true,'
+    # A server that hangs is told apart from one that thinks, and the button comes back.
+    '"timeout":30000}'
 )
 
 

@@ -11,6 +11,7 @@ import main
 from auth.events import Source
 from auth.testing import Door, Mailbox
 from tests.serving import Server
+from tests.sink import Sink
 from utils.settings import check, read
 
 BASE_URL = "https://vestibule.test"
@@ -159,3 +160,10 @@ def serve(database_url, tmp_path):
     yield start
     for server in servers:
         server.kill()
+
+
+@pytest.fixture
+def sink():
+    """A mail server on loopback; give its port to `serve` as SMTP_PORT."""
+    with Sink() as running:
+        yield running

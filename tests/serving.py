@@ -1,4 +1,4 @@
-"""main.py as a real process, and clients that are many at once."""
+"""main.py as a real process, browsers that talk to several of them, and many requests at once."""
 
 import os
 import re
@@ -9,6 +9,8 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from http.cookies import SimpleCookie
 from pathlib import Path
 
 import httpx2
@@ -28,24 +30,32 @@ class Server:
     def __init__(self, env: dict, folder: Path):
         self.port = int(env.get("PORT", 0)) or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.env = env | {"PORT": str(self.port), "HOST": "127.0.0.1"}
         # A production process on loopback may use plain http.
-        self.env["BASE_URL"] = env["BASE_URL"] if "127.0.0.1" in env["BASE_URL"] else self.url
+        self.env = env | {"PORT": str(self.port), "HOST": "127.0.0.1", "BASE_URL": self.url}
         self.logfile = folder / f"server-{self.port}.log"
         self.process = None
+        nothing = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+        limits = httpx2.Limits(max_connections=64, max_keepalive_connections=64)
+        self.client = httpx2.Client(
+            base_url=self.url, cookies=nothing, trust_env=False, timeout=60, limits=limits
+        )
 
     def start(self):
         keep = {k: os.environ[k] for k in ("PATH", "HOME", "LANG") if k in os.environ}
         with self.logfile.open("ab") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "main.py"], cwd=ROOT, env=keep | self.env, stdout=out, stderr=out
+                [sys.executable, ROOT / "main.py"],
+                cwd=self.logfile.parent,
+                env=keep | self.env,
+                stdout=out,
+                stderr=out,
             )
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise RuntimeError(f"exit {self.process.returncode}: {self.log}")
             try:
-                if httpx2.get(f"{self.url}/readyz", trust_env=False).status_code == 200:
+                if self.client.get("/readyz").status_code == 200:
                     return self
             except httpx2.HTTPError:
                 time.sleep(0.02)
@@ -59,17 +69,6 @@ class Server:
         """The codes that console mail printed, oldest first."""
         return re.findall(r"^│ ([0-9]{6}) +│$", self.log, re.MULTILINE)
 
-    def browser(self, htmx=False, **headers) -> httpx2.Client:
-        """A client with its own cookies. Secure cookies are kept although the test speaks plain http."""
-        sent = {
-            "Origin": self.url,
-            "Sec-Fetch-Site": "same-origin",
-            "Accept": "text/html",
-        } | headers
-        if htmx:
-            sent["HX-Request"] = "true"
-        return httpx2.Client(base_url=self.url, headers=sent, trust_env=False, timeout=30)
-
     def stop(self) -> int:
         """SIGTERM, as a platform does; the exit status."""
         self.process.terminate()
@@ -77,9 +76,42 @@ class Server:
 
     def kill(self):
         """kill -9, and nothing is tidied up."""
+        self.client.close()
         if self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait(10)
+
+
+class Tab:
+    """One browser in front of one or several processes: its cookies go to all of them.
+
+    The cookies are kept by hand because they are Secure and these tests speak plain http.
+    """
+
+    def __init__(self, *servers: Server):
+        self.servers, self.cookies = servers, {}
+
+    def get(self, path, at=0, **headers):
+        return self.send("GET", path, at, headers=headers)
+
+    def post(self, path, at=0, **fields):
+        headers = {"Sec-Fetch-Site": "same-origin"}
+        return self.send("POST", path, at, data=fields, headers=headers)
+
+    def send(self, method, path, at=0, headers=None, keep=True, **more):
+        pairs = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+        sent = {"Accept": "text/html", "Cookie": pairs} | (headers or {})
+        answer = self.servers[at].client.request(method, path, headers=sent, **more)
+        if keep:
+            for line in answer.headers.get_list("set-cookie"):
+                for name, morsel in SimpleCookie(line).items():
+                    self.cookies[name] = morsel.value
+            self.cookies = {name: value for name, value in self.cookies.items() if value}
+        return answer
+
+    @property
+    def signed_in(self):
+        return self.get("/dashboard").status_code == 200
 
 
 def together(n, act):

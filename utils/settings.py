@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
-ROOT = Path(__file__).resolve().parent.parent
+DOTENV = Path(".env")  # in the working directory, where `make run` and a container start
 EX_CONFIG = 78  # sysexits.h: something was found in an unconfigured or misconfigured state
 PLACEHOLDERS = re.compile(
     r"(change|replace).?(me|this)|placeholder|your.?secret|insecure|<.*>", re.I
@@ -130,8 +130,7 @@ def secret_key(value: str) -> str:
 
 
 def folder(value: str) -> Path:
-    path = Path(text(value))
-    return path if path.is_absolute() else ROOT / path
+    return Path(text(value)).absolute()
 
 
 @dataclass(frozen=True)
@@ -140,39 +139,40 @@ class Setting:
     default: str  # as one would write it; "" is none, or worked out in `_derive`
     parse: Callable[[str], Any]
     meaning: str
+    otherwise: str = ""  # the default in words, where it depends
     secret: bool = False
 
 
 SETTINGS = (
     Setting("APP_ENV", "production", choice("development", "production"), "development listens on loopback only and prints mail"),
     Setting("APP_NAME", "Vestibule", text, "in pages and mails"),
-    Setting("BASE_URL", "", origin, "origin of every mailed URL and of the same-origin check"),
-    Setting("HOST", "", text, "address to listen on; development 127.0.0.1, production 0.0.0.0"),
+    Setting("BASE_URL", "", origin, "the origin people open: of every mailed URL and of the same-origin check; https in production", "development http://localhost:PORT; else https://RAILWAY_PUBLIC_DOMAIN"),
+    Setting("HOST", "", text, "address to listen on", "development 127.0.0.1; else 0.0.0.0"),
     Setting("PORT", "5001", whole(1, 65535), "port to listen on"),
-    Setting("DATA_DIR", "", folder, "where SQLite and the development key live"),
-    Setting("DATABASE_URL", "", database_url, "sqlite:///PATH or postgresql://…", secret=True),
-    Setting("SECRET_KEY", "", secret_key, "at least 32 characters; development makes its own", secret=True),
+    Setting("DATA_DIR", "", folder, "where SQLite and the development key live", "RAILWAY_VOLUME_MOUNT_PATH or data"),
+    Setting("DATABASE_URL", "", database_url, "sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME", "sqlite:///DATA_DIR/vestibule.db", secret=True),
+    Setting("SECRET_KEY", "", secret_key, "at least 32 characters; `manage.py new-secret` prints one", "development makes and keeps one", secret=True),
     Setting("SECRET_KEY_PREVIOUS", "", secret_key, "the key before this one, while a rotation lasts", secret=True),
-    Setting("MAIL_BACKEND", "", choice("console", "smtp", "none"), "console prints (development only); none sends nothing"),
+    Setting("MAIL_BACKEND", "", choice("console", "smtp", "none"), "console prints (development only); none sends nothing, and the page says so", "development console; else smtp"),
     Setting("SMTP_HOST", "smtp.gmail.com", text, "mail server"),
     Setting("SMTP_PORT", "587", whole(1, 65535), "587 for starttls, 465 for tls"),
     Setting("SMTP_USER", "", text, "with Gmail the full address"),
     Setting("SMTP_PASSWORD", "", text, "with Gmail an app password", secret=True),
-    Setting("SMTP_SECURITY", "", choice("starttls", "tls", "none"), "none only to a loopback host"),
-    Setting("MAIL_FROM", "", address, "sender; SMTP_USER when that is an address"),
-    Setting("MAIL_FROM_NAME", "", text, "sender's name; APP_NAME"),
+    Setting("SMTP_SECURITY", "", choice("starttls", "tls", "none"), "certificates are verified; none only to a loopback host", "starttls; tls on port 465"),
+    Setting("MAIL_FROM", "", address, "sender's address", "SMTP_USER"),
+    Setting("MAIL_FROM_NAME", "", text, "sender's name", "APP_NAME"),
     Setting("MAIL_REPLY_TO", "", address, "where answers go"),
     Setting("CODE_TTL_MINUTES", "15", number(1, 60, "minutes"), "how long a code works; decimals allowed"),
     Setting("CODE_LENGTH", "6", whole(6, 10), "digits in a code"),
     Setting("CODE_IN_SUBJECT", "false", yes_or_no, "the code in the mail's subject, too"),
-    Setting("SIGNUP", "closed", choice("closed", "open"), "closed: only addresses that an admin added"),
-    Setting("SIGNUP_DOMAINS", "", domains, "with open: only these domains"),
+    Setting("SIGNUP", "closed", choice("closed", "open"), "closed: only addresses that an admin added may sign in"),
+    Setting("SIGNUP_DOMAINS", "", domains, "comma list; with open: only these domains"),
     Setting("REVEAL_UNREGISTERED", "false", yes_or_no, "tell unknown addresses that they are not registered"),
     Setting("ADMIN_EMAILS", "", addresses, "comma list; each is an active admin after the start"),
     Setting("SESSION_IDLE_DAYS", "7", number(0.01, 365, "days"), "a session unused for so long ends"),
     Setting("SESSION_MAX_DAYS", "30", number(0.01, 365, "days"), "a session ends after so long in any case"),
     Setting("LOG_LEVEL", "info", choice("debug", "info", "warning", "error"), "least level that is logged"),
-    Setting("LOG_FORMAT", "text", choice("text", "json"), "text or one JSON object a line"),
+    Setting("LOG_FORMAT", "text", choice("text", "json"), "text, or one JSON object a line"),
 )  # fmt: skip
 
 # Set by the platform, not by the operator.
@@ -200,9 +200,7 @@ class Settings:
         return bool(self.base_url.startswith("https://"))
 
 
-def read(
-    environ: Mapping[str, str] | None = None, dotenv: Path | None = ROOT / ".env"
-) -> dict[str, str]:
+def read(environ: Mapping[str, str] | None = None, dotenv: Path | None = DOTENV) -> dict[str, str]:
     """What the operator wrote: real variables win over `.env`; blank means not written."""
     given = dict(os.environ if environ is None else environ)
     from_file = dotenv_values(dotenv) if dotenv and dotenv.is_file() else {}
@@ -228,7 +226,7 @@ def check(written: Mapping[str, str]) -> tuple[Settings, dict[str, str]]:
     return Settings(values), faults
 
 
-def load(environ: Mapping[str, str] | None = None, dotenv: Path | None = ROOT / ".env") -> Settings:
+def load(environ: Mapping[str, str] | None = None, dotenv: Path | None = DOTENV) -> Settings:
     """The settings, or the end of the process: status 78 and a line for each bad variable."""
     settings, faults = check(read(environ, dotenv))
     if not faults:
@@ -367,9 +365,39 @@ def masked(settings: Settings) -> dict[str, str]:
         elif setting.name == "DATABASE_URL":
             shown[setting.name] = re.sub(r"//[^@/]*@", "//***@", value)
         else:
-            plain = ", ".join(value) if isinstance(value, tuple) else str(value)
-            shown[setting.name] = "***" if setting.secret else plain
+            shown[setting.name] = "***" if setting.secret else _written(value)
     return shown
+
+
+def example() -> str:
+    """The text of `.env.example`: what `make run` starts with, and every other setting as a comment."""
+    active = {"APP_ENV": "development", "ADMIN_EMAILS": "admin@example.com"}
+    lines = ["# Copy to .env. Real environment variables win. A blank value is the default."]
+    lines += [f"{name}={value}" for name, value in active.items()]
+    for setting in SETTINGS:
+        if setting.name not in active:
+            default = f" ({setting.otherwise})" if setting.otherwise else ""
+            lines += ["", f"# {setting.meaning}{default}", f"# {setting.name}={setting.default}"]
+    lines += ["", f"# Set by the platform, read where they are there: {', '.join(PLATFORM)}"]
+    return "\n".join(lines) + "\n"
+
+
+def table() -> str:
+    """The settings table of the README, in Markdown."""
+    rows = ["| name | default | meaning |", "|---|---|---|"]
+    for s in SETTINGS:
+        default = s.otherwise or (f"`{s.default}`" if s.default else "–")
+        rows.append(f"| `{s.name}` | {default} | {s.meaning} |")
+    return "\n".join(rows) + "\n"
+
+
+def _written(value: object) -> str:
+    """A value as one would write it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _is_address(value: str) -> bool:
