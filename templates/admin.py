@@ -5,7 +5,7 @@ from urllib.parse import urlencode
 from fasthtml.common import *
 
 from templates.layout import alert, post
-from templates.pages import NOTHING, moment, refused_alert
+from templates.pages import NOTHING, moment, refused_alert, zone_of
 from templates.words import DONE, plural
 
 
@@ -13,12 +13,15 @@ def people(page, caller, refused=None, notice=None):
     """The people: figures, search, add, and the list with what may be done to each."""
     return Div(
         H1("People"),
-        refused_alert(refused),
+        NOTHING if in_add_form(refused) else refused_alert(refused),
         alert("Done.", DONE[notice[0]].format(address=notice[1]), kind="ok") if notice else NOTHING,
         tiles(page.counts),
         Div(search_form(page.query), add_form(page.roles, refused), cls="tools"),
-        people_table(page, caller) if page.users else nobody(page.query),
-        paging(page) if page.pages > 1 else NOTHING,
+        Div(
+            people_table(page, caller) if page.users else nobody(page.query),
+            paging(page) if page.pages > 1 else NOTHING,
+            id="people-list",  # what the search replaces
+        ),
         id="people",
     )
 
@@ -62,24 +65,42 @@ def search_form(query):
     )
 
 
+def in_add_form(refused):
+    """Is this about what was typed into "Add a person"?"""
+    reasons = ("email_missing", "email_invalid", "user_exists", "name_invalid")
+    return bool(refused) and refused.reason in reasons
+
+
 def add_form(roles, refused):
+    here = in_add_form(refused)
     return Details(
         Summary("Add a person", cls="button"),
         Form(
-            Label("Email address", _for="new-email"),
-            Input(id="new-email", name="email", type="email", required=True, autocomplete="off"),
-            Label("Name (optional)", _for="new-name"),
-            Input(id="new-name", name="name", autocomplete="off"),
-            Label("Role", _for="new-role"),
-            role_select(roles, "user", id="new-role"),
+            refused_alert(refused) if here else NOTHING,
+            Div(
+                Label("Email address", _for="new-email"),
+                Input(
+                    id="new-email",
+                    name="email",
+                    type="email",
+                    required=True,
+                    autocomplete="off",
+                    aria_invalid=here and refused.reason != "name_invalid" and "true",
+                ),
+            ),
+            Div(
+                Label("Name (optional)", _for="new-name"),
+                Input(id="new-name", name="name", autocomplete="off"),
+            ),
+            Div(
+                Label("Role", _for="new-role"),
+                role_select(roles, "user", id="new-role"),
+            ),
             Button("Add"),
             **post("/admin/people", "#people", hx_swap="outerHTML", novalidate=True),
         ),
         cls="add",
-        open=bool(
-            refused
-            and refused.reason in ("email_missing", "email_invalid", "user_exists", "name_invalid")
-        ),
+        open=here,
     )
 
 
@@ -89,11 +110,16 @@ def role_select(roles, current, **attributes):
 
 
 def people_table(page, caller):
-    names = ("Name", "Address", "Role", "State", "Last sign-in", "Actions")
+    names = ("Name", "Address", "Role", "State", last_sign_in(caller), "Actions")
     head = Thead(Tr(*[Th(name, scope="col") for name in names]))
     rows = [person_row(user, page, caller) for user in page.users]
     caption = Caption(f"{plural(page.total, 'person', 'people')}, by address", cls="vh")
-    return Div(Table(caption, head, Tbody(*rows), cls="list"), id="people-list")
+    return Table(caption, head, Tbody(*rows), cls="list")
+
+
+def last_sign_in(caller):
+    """Names the zone once, and not in each row."""
+    return f"Last sign-in ({zone_of(caller.timezone)})"
 
 
 def person_row(user, page, caller):
@@ -102,8 +128,10 @@ def person_row(user, page, caller):
         Td(Bdi(user.address), data_label="Address"),
         Td(Span(user.role, cls="pill"), data_label="Role"),
         Td(state_pill(user), data_label="State"),
-        Td(moment(user.signed_in_at, caller.timezone), data_label="Last sign-in"),
-        Td(*acts(user, page, caller), cls="acts", data_label="Actions"),
+        Td(
+            moment(user.signed_in_at, caller.timezone, named=False), data_label=last_sign_in(caller)
+        ),
+        Td(Div(*acts(user, page, caller)), cls="acts"),
     )
 
 
@@ -124,9 +152,7 @@ def acts(user, page, caller):
 
     def act(name, *content, **more):
         path = f"/admin/people/{user.id}/{name}"
-        return Form(
-            *place, *content, cls="inline", **post(path, "#people", hx_swap="outerHTML", **more)
-        )
+        return Form(*place, *content, **post(path, "#people", hx_swap="outerHTML", **more))
 
     role = role_select(page.roles, user.role, aria_label=f"Role of {user.address}")
     change = act(
@@ -145,7 +171,7 @@ def acts(user, page, caller):
 def nobody(query):
     said = f"Nobody’s name or address holds “{query}”." if query else "There is nobody here yet."
     road = A("Show everybody", href="/admin") if query else "Add the first person above."
-    return Div(Div(P(said), P(road), cls="empty"), id="people-list")
+    return Div(P(said), P(road), cls="empty")
 
 
 def paging(page):

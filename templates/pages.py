@@ -106,7 +106,9 @@ _SEND_AGAIN = Safe(
         indent=False,
     )
 )
-_WAIT = Still(P("You can ask for the code again in ⟦wait⟧."), Noscript(_SEND_AGAIN))
+_WAIT = Still(
+    P("You can ask for the code again in ⟦wait⟧.", cls="soft"), Noscript(_SEND_AGAIN)
+)
 
 
 def code(pending, refused=None, notice="", app_name=""):
@@ -172,7 +174,7 @@ _DASHBOARD = Still(
         Dd("⟦tenant⟧"),
         Dt("Last sign-in"),
         Dd("⟦signed_in⟧"),
-        cls="facts",
+        cls="facts card",
     ),
     "⟦admin⟧",
     Form(
@@ -231,16 +233,21 @@ def problem(status, request_id=""):
 
 
 # ---- times
-def moment(at, zone):
-    """Epoch seconds as a <time> in the person's zone, which it names."""
+def zone_of(name):
+    """The time zone of this name, or UTC. str() of it is its name."""
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        return UTC
+
+
+def moment(at, zone, named=True):
+    """Epoch seconds as a <time> in the person's zone, which it names unless the page does."""
     if at is None:
         return "never"
-    utc = datetime.fromtimestamp(at, UTC)
-    try:
-        local = utc.astimezone(ZoneInfo(zone))
-    except (KeyError, ValueError, OSError):
-        local, zone = utc, "UTC"
-    text = f"{local.day} {local:%b %Y, %H:%M} ({zone})"
+    utc, zone = datetime.fromtimestamp(at, UTC), zone_of(zone)
+    local = utc.astimezone(zone)
+    text = f"{local.day} {local:%b %Y, %H:%M}" + (f" ({zone})" if named else "")
     return Safe(f'<time datetime="{utc:%Y-%m-%dT%H:%M:%SZ}">{draw(text)}</time>')
 
 

@@ -29,7 +29,7 @@ class Sink:
             options |= {
                 "authenticator": self._authenticate,
                 "auth_required": True,
-                "auth_require_tls": tls != "",
+                "auth_require_tls": tls == "starttls",
             }
         if tls == "starttls":
             options |= {"tls_context": context, "require_starttls": True}

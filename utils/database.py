@@ -9,7 +9,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -61,8 +61,10 @@ class SQLite:
         path = Path(path)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Made by us first, so that strangers on this machine can't read it even for a moment;
-        # SQLite gives the -wal and -shm files the same mode.
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        # SQLite gives the -wal and -shm files the same mode. Only when it is new: closing a file
+        # drops every POSIX lock that this process holds on it, those of SQLite too.
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         self._lock = threading.RLock()
         try:
             # In place of apswutils' own hooks: a busy timeout of 100 ms and `PRAGMA optimize` at
@@ -84,10 +86,21 @@ class SQLite:
     def tx(self, lock: int | None = None) -> Iterator[Tx]:
         """One transaction. Writers are one at a time here, so `lock` has nothing to add."""
         with self._lock:
-            t = Tx(self.q, self._db.conn.execute)
+            # Spelled out, since apsw's `with connection` waits for the write lock without giving up
+            # Python's own: then nobody in this process can run, not even who holds the write lock.
+            execute = self._db.conn.execute
+            t = Tx(self.q, execute)
             try:
-                with self._db.conn:
+                # A transaction that reads first and writes later can't be made to wait
+                # (SQLITE_BUSY_SNAPSHOT), so every one takes the write lock at its start.
+                execute("begin immediate")
+                try:
                     yield t
+                    execute("commit")
+                except BaseException:
+                    if self._db.conn.in_transaction:
+                        execute("rollback")
+                    raise
             except _SQLITE_FAULTS as error:
                 raise Unavailable(str(error)) from error
         t.committed()
@@ -122,9 +135,6 @@ def _tune(connection: apsw.Connection) -> None:
     # spent or a session that was ended would be back.
     connection.pragma("synchronous", "full")
     connection.pragma("foreign_keys", 1)
-    # A transaction that reads first and writes later can't be made to wait (SQLITE_BUSY_SNAPSHOT),
-    # so every one takes the write lock at its start.
-    connection.transaction_mode = "IMMEDIATE"
 
 
 class PostgreSQL:

@@ -77,7 +77,7 @@ def test_an_admin_adds_finds_changes_disables_and_enables(visit, site, boss):
     expect(page.locator("tbody tr")).to_have_count(1)
     expect(row).to_contain_text("Grace Hopper")
     expect(row.locator(".pill")).to_have_text(["user", "invited"])
-    row.get_by_label(f"Role of {address}").select_option("admin")
+    row.get_by_label(f"Role of {address}", exact=True).select_option("admin")
     row.get_by_role("button", name=f"Change the role of {address}").click()
     page.goto(f"/admin?q={address}")
     expect(row.locator(".pill").first).to_have_text("admin")

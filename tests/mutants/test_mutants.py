@@ -1,0 +1,150 @@
+"""Known-bad changes that the attack tests must catch: a test that never failed proves nothing.
+
+Each mutant is one edit to a copy of the tree. The named test runs there on SQLite and has to fail.
+"""
+
+import shutil
+import subprocess
+import sys
+from typing import NamedTuple
+
+import pytest
+
+from tests.serving import ROOT
+
+ROOMS = ("auth", "templates", "utils", "tests", "main.py", "pyproject.toml")
+
+
+class Mutant(NamedTuple):
+    row: str
+    what: str
+    file: str
+    edits: tuple[tuple[str, str], ...]  # (old, new)
+    tests: str
+
+
+A, B = "tests/attacks/test_a_code.py", "tests/attacks/test_b_enumeration.py"
+D, K = "tests/attacks/test_d_browser.py", "tests/attacks/test_k_secrets.py"
+
+MUTANTS = [
+    Mutant(
+        "A3",
+        "the tries are read first and written afterwards",
+        "auth/challenges.py",
+        (
+            (
+                '"update challenges set code_tries = code_tries + 1, total_tries = total_tries + 1"\n'
+                '        " where browser',
+                '"select * from challenges where browser',
+            ),
+            ("issued_at <= :latest returning *", "issued_at <= :latest"),
+            (
+                "        per_challenge=tries_per_challenge,\n    )\n",
+                "        per_challenge=tries_per_challenge,\n    )\n"
+                "    for row in rows:\n"
+                "        row['code_tries'] += 1\n"
+                "        row['total_tries'] += 1\n"
+                "        t.q('update challenges set code_tries = :c, total_tries = :t where id = :id',"
+                " c=row['code_tries'], t=row['total_tries'], id=row['id'])\n",
+            ),
+        ),
+        A,
+    ),
+    Mutant(
+        "A5",
+        "consuming does not look whether somebody else was faster",
+        "auth/challenges.py",
+        (("where id = :id and used_at is null returning id", "where id = :id returning id"),),
+        A,
+    ),
+    Mutant(
+        "B1",
+        "an unknown address is told so",
+        "auth/signin.py",
+        (("if self.policy.reveal_unregistered and not", "if not"),),
+        B,
+    ),
+    Mutant(
+        "D1",
+        "a neighbouring site may post",
+        "auth/email_auth.py",
+        (('(b"same-origin", b"none")', '(b"same-origin", b"same-site", b"none")'),),
+        D,
+    ),
+    Mutant(
+        "D1",
+        "no header at all counts as our own page",
+        "auth/email_auth.py",
+        (('.decode("latin1") in self._origins', '.decode("latin1") in ("", *self._origins)'),),
+        D,
+    ),
+    Mutant(
+        "D7",
+        "whatever begins with a slash is a path of ours",
+        "auth/signin.py",
+        (
+            (
+                r'not re.fullmatch(r"/(?![/\\])[A-Za-z0-9\-._~/?=&%+]*", path)',
+                'not path.startswith("/")',
+            ),
+        ),
+        D,
+    ),
+    Mutant(
+        "K1",
+        "the code is a hash that needs no key",
+        "auth/keys.py",
+        (
+            (
+                'hmac.digest(key, message.encode(), "sha256"), "big"',
+                'hashlib.sha256(message.encode()).digest(), "big"',
+            ),
+        ),
+        K,
+    ),
+    Mutant(
+        "K2",
+        "the code is written down beside the waiting mail",
+        "auth/signin.py",
+        (
+            (
+                "self._record(t, events.CODE_REQUESTED, address, source)",
+                'self._record(t, events.CODE_REQUESTED, address, source, "", self._code(challenge) or "")',
+            ),
+        ),
+        K,
+    ),
+]
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: f"{m.row}: {m.what}")
+def test_a_known_bad_change_turns_its_test_red(mutant, tmp_path):
+    for room in ROOMS:
+        copy = shutil.copytree if (ROOT / room).is_dir() else shutil.copy
+        copy(ROOT / room, tmp_path / room)
+    file = tmp_path / mutant.file
+    text = file.read_text()
+    for old, new in mutant.edits:
+        assert text.count(old) == 1, f"{mutant.file} has changed: write this mutant anew"
+        text = text.replace(old, new)
+    file.write_text(text)
+    compile(text, mutant.file, "exec")
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            mutant.tests,
+            "-n0",
+            "-x",
+            "-k",
+            f"{mutant.row} and not postgresql",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    # 1 is "tests failed"; anything else is a mutant that does not run.
+    assert done.returncode == 1, f"it was not noticed:\n{done.stdout[-3000:]}{done.stderr[-1000:]}"
+    assert " failed" in done.stdout and " error" not in done.stdout.splitlines()[-1]

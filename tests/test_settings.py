@@ -1,0 +1,119 @@
+"""Settings: read from the environment and .env, checked together, documented where people look."""
+
+import re
+import stat
+
+import pytest
+
+from tests.conftest import SECRET, environment
+from tests.serving import ROOT
+from utils import settings
+
+
+def read(tmp_path, **written):
+    """Checked settings of what an operator wrote; no faults allowed."""
+    found, faults = settings.check(settings.read(environment("", tmp_path) | written, None))
+    assert not faults
+    return found
+
+
+def test_the_example_file_lists_exactly_what_the_code_reads():
+    text = (ROOT / ".env.example").read_text()
+    assert text == settings.example()
+    names = re.findall(r"^(?:# )?([A-Z_]+)=", text, re.MULTILINE)
+    assert sorted(names) == sorted(s.name for s in settings.SETTINGS)
+    active = re.findall(r"^([A-Z_]+=.*)$", text, re.MULTILINE)
+    assert active == ["APP_ENV=development", "ADMIN_EMAILS=admin@example.com"]
+
+
+def test_every_setting_is_used():
+    code = "".join(p.read_text() for p in [ROOT / "main.py", *ROOT.glob("utils/*.py")])
+    for setting in settings.SETTINGS:
+        assert (
+            re.search(rf"\.{setting.name.lower()}\b", code) or code.count(f'"{setting.name}"') > 1
+        ), setting
+
+
+def test_the_readme_has_the_settings_table():
+    assert settings.table() in (ROOT / "README.md").read_text()
+
+
+def test_real_variables_win_over_the_file_and_blank_is_the_default(tmp_path):
+    (tmp_path / ".env").write_text("APP_NAME=File\nPORT=6000\nCODE_LENGTH=8\n")
+    written = settings.read({"APP_NAME": "Real", "CODE_LENGTH": "  "}, tmp_path / ".env")
+    assert written["APP_NAME"] == "Real" and written["PORT"] == "6000"
+    assert "CODE_LENGTH" not in settings.read({"CODE_LENGTH": " "}, None)
+
+
+def test_development_needs_nothing(tmp_path):
+    found, faults = settings.check({"APP_ENV": "development"})
+    assert not faults
+    assert (found.base_url, found.host, found.mail_backend) == (
+        "http://localhost:5001",
+        "127.0.0.1",
+        "console",
+    )
+
+
+def test_the_development_key_is_made_once_and_kept_to_ourselves(tmp_path):
+    env = {"APP_ENV": "development", "DATA_DIR": str(tmp_path / "new")}
+    first, second = (settings.load(env, None).secret_key for _ in range(2))
+    assert first == second and len(first) >= 32
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / "new" / "secret_key").stat().st_mode) == 0o600
+
+
+def test_railway_gives_the_origin_and_the_folder(tmp_path):
+    found = read(
+        tmp_path,
+        BASE_URL="",
+        DATA_DIR="",
+        DATABASE_URL="",
+        RAILWAY_ENVIRONMENT="production",
+        RAILWAY_PUBLIC_DOMAIN="Shop.up.railway.app",
+        RAILWAY_VOLUME_MOUNT_PATH=str(tmp_path),
+    )
+    assert found.base_url == "https://shop.up.railway.app"
+    assert found.database_url == f"sqlite:///{tmp_path}/vestibule.db"
+
+
+@pytest.mark.parametrize(
+    ("written", "name", "value"),
+    [
+        ({"SMTP_PORT": "465", "SMTP_SECURITY": ""}, "smtp_security", "tls"),
+        ({"SMTP_SECURITY": ""}, "smtp_security", "starttls"),
+        ({"MAIL_FROM": "", "SMTP_USER": "a@b.org", "SMTP_PASSWORD": "x"}, "mail_from", "a@b.org"),
+        ({"SMTP_USER": "a@b.org", "SMTP_PASSWORD": "abcd efgh"}, "smtp_password", "abcdefgh"),
+        ({"CODE_TTL_MINUTES": "2.5"}, "code_ttl_minutes", 2.5),
+        ({"BASE_URL": "https://App.Example.org/"}, "base_url", "https://app.example.org"),
+        (
+            {"SIGNUP": "open", "SIGNUP_DOMAINS": "A.org, @b.org"},
+            "signup_domains",
+            ("a.org", "b.org"),
+        ),
+        ({"APP_NAME": "Gong"}, "mail_from_name", "Gong"),
+        ({"CODE_IN_SUBJECT": "yes"}, "code_in_subject", True),
+        ({"MAIL_BACKEND": "none", "MAIL_FROM": ""}, "mail_from", None),
+    ],
+)
+def test_defaults_follow_from_each_other(tmp_path, written, name, value):
+    assert getattr(read(tmp_path, **written), name) == value
+
+
+def test_masked_settings_show_no_secret(tmp_path):
+    shown = settings.masked(
+        read(
+            tmp_path,
+            DATABASE_URL="postgresql://u:hidden-word@db/app",
+            SMTP_USER="a@b.org",
+            SMTP_PASSWORD="another-hidden-word",
+        )
+    )
+    text = repr(shown)
+    assert SECRET not in text and "hidden-word" not in text
+    assert shown["DATABASE_URL"] == "postgresql://***@db/app"
+
+
+def test_settings_dont_change_while_the_app_runs(tmp_path):
+    with pytest.raises(AttributeError):
+        read(tmp_path).port = 1
