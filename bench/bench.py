@@ -21,6 +21,8 @@ import sys
 import tempfile
 import time
 import tomllib
+from collections import deque
+from contextlib import contextmanager
 from pathlib import Path
 
 sys.dont_write_bytecode = True
@@ -55,8 +57,14 @@ class Server:
         data = Path(tempfile.mkdtemp(dir=self.work))
         # What a .env in the app's folder says is blanked: the run must not reach a real database.
         dotenv = self.cwd / ".env"
-        named = re.findall(r"^\s*(?:export\s+)?(\w+)\s*=", dotenv.read_text(), re.M) if dotenv.is_file() else []
-        env = dict.fromkeys(named, "") | {k: os.environ[k] for k in ("PATH", "LANG") if k in os.environ}
+        named = (
+            re.findall(r"^\s*(?:export\s+)?(\w+)\s*=", dotenv.read_text(), re.M)
+            if dotenv.is_file()
+            else []
+        )
+        env = dict.fromkeys(named, "") | {
+            k: os.environ[k] for k in ("PATH", "LANG") if k in os.environ
+        }
         env |= {"HOME": str(data), "PYTHONDONTWRITEBYTECODE": "1"}
         env |= {k: self.fill(v, data=data) for k, v in self.spec["env"].items()}
         self.log = data / "log"
@@ -86,7 +94,9 @@ class Server:
                 return
             except OSError:
                 if self.process.poll() is not None or time.perf_counter() > deadline:
-                    raise RuntimeError(f"the server did not start:\n{self.log.read_text()[-1500:]}") from None
+                    raise RuntimeError(
+                        f"the server did not start:\n{self.log.read_text()[-1500:]}"
+                    ) from None
                 await asyncio.sleep(0.003)
 
     async def __aexit__(self, *_):
@@ -124,12 +134,16 @@ class Crowd:
     """`width` browsers at once on one server."""
 
     def __init__(self, server, sink, users, width):
-        self.server, self.sink, self.users = server, sink, users
-        self.browsers, self.next, self.wrong = [Browser(server.port) for _ in range(width)], 0, []
+        self.server, self.sink, self.wrong = server, sink, []
+        self.browsers = [Browser(server.port) for _ in range(width)]
+        self.idle = deque(f"user{i:05d}@example.com" for i in range(users))
 
-    def address(self):
-        self.next += 1
-        return f"user{self.next % self.users:05d}@example.com"
+    @contextmanager
+    def somebody(self):
+        """An address that nobody else uses meanwhile, or two would wait for one mail."""
+        address = self.idle.popleft()
+        yield address
+        self.idle.append(address)
 
     async def ask(self, browser, address):
         """Ask for a code and wait for its mail."""
@@ -138,11 +152,12 @@ class Crowd:
         await self.server.step("create", browser, address)
         return await asyncio.wait_for(mail, 30)
 
-    async def sign_in(self, browser, address=None):
-        address = address or self.address()
-        code = code_in(await self.ask(browser, address))
-        await self.server.step("verify", browser, address, code)
-        await self.server.step("page", browser, address)
+    async def sign_in(self, browser):
+        with self.somebody() as address:
+            code = code_in(await self.ask(browser, address))
+            await self.server.step("verify", browser, address, code)
+            await self.server.step("page", browser, address)
+            return address
 
     async def do(self, n, job):
         """`job(browser)` n times, as many at once as there are browsers. CPU seconds, wall seconds, time of each."""
@@ -183,7 +198,8 @@ async def measure(server, hello, sink, width, a):
     crowd, greeters = Crowd(server, sink, a.users, width), Crowd(hello, sink, 0, width)
 
     async def ask(browser):
-        await crowd.ask(browser, crowd.address())
+        with crowd.somebody() as address:
+            await crowd.ask(browser, address)
 
     async def greet(browser):
         await hello.step("page", browser)
@@ -202,9 +218,8 @@ async def measure(server, hello, sink, width, a):
     cpu, _, times = await crowd.do(a.requests, ask)
     result["create_ms"] = cpu / len(times) * 1e3
 
-    who = {browser: crowd.address() for browser in crowd.browsers}
-    for browser, address in who.items():  # each in a session of its own
-        await crowd.sign_in(browser, address)
+    # Each browser in a session of its own.
+    who = {browser: await crowd.sign_in(browser) for browser in crowd.browsers}
 
     async def look(browser):
         await server.step("page", browser, who[browser])
@@ -219,7 +234,10 @@ async def measure(server, hello, sink, width, a):
     result["page_us"], result["hello_us"] = (statistics.median(spent[job]) for job in (look, greet))
     result["hellos"] = result["page_us"] / result["hello_us"]
     result["verify_ms"] = result["signin_ms"] - result["create_ms"] - result["page_us"] / 1e3
-    result |= {"errors": len(crowd.wrong + greeters.wrong), "error": (crowd.wrong + greeters.wrong)[:1]}
+    result |= {
+        "errors": len(crowd.wrong + greeters.wrong),
+        "error": (crowd.wrong + greeters.wrong)[:1],
+    }
     result |= {"start_s": server.start_s, "rss_mb": memory_mb(server.pid)}
     crowd.close()
     greeters.close()
@@ -272,15 +290,22 @@ def table(results):
                      f"{m['start_s']:.2f}", str(sum(r["errors"] for r in mine))))  # fmt: skip
     rows = [heads, tuple("-" * len(head) for head in heads), *rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |" for row in rows)
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |"
+        for row in rows
+    )
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("command", nargs="?", choices=["run"], help="the only one")
     parser.add_argument("target", nargs="?", type=Path, default=HERE / "vestibule.toml")
     parser.add_argument("--cwd", type=Path, default=HERE.parent, help="folder of the app")
-    parser.add_argument("--python", default=sys.executable, help="interpreter of the app and of the hello")
+    parser.add_argument(
+        "--python", default=sys.executable, help="interpreter of the app and of the hello"
+    )
     parser.add_argument("--concurrency", default="1,16", help="people at once (1,16)")
     for name, default, meaning in (
         ("rounds", 3, "fresh servers and data in each"),

@@ -91,7 +91,9 @@ class _Http(asyncio.Protocol):
         if not found:
             return
         first, *lines = head.decode("latin1").split("\r\n")
-        headers = [(name.lower(), value.strip()) for name, _, value in (x.partition(":") for x in lines)]
+        headers = [
+            (name.lower(), value.strip()) for name, _, value in (x.partition(":") for x in lines)
+        ]
         if len(body) < int(dict(headers).get("content-length", 0)):
             return
         self.buffer = b""

@@ -106,9 +106,7 @@ _SEND_AGAIN = Safe(
         indent=False,
     )
 )
-_WAIT = Still(
-    P("You can ask for the code again in ⟦wait⟧.", cls="soft"), Noscript(_SEND_AGAIN)
-)
+_WAIT = Still(P("You can ask for the code again in ⟦wait⟧.", cls="soft"), Noscript(_SEND_AGAIN))
 
 
 def code(pending, refused=None, notice="", app_name=""):

@@ -124,3 +124,12 @@ def together(n, act):
 
     with ThreadPoolExecutor(n) as pool:
         return list(pool.map(run, range(n)))
+
+
+def until(true, seconds=15):
+    """Wait for another process to get somewhere. Raises AssertionError when it does not."""
+    deadline = time.monotonic() + seconds
+    while not (found := true()):
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.01)
+    return found

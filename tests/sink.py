@@ -21,7 +21,7 @@ class Sink:
     def __init__(self, tls="", context=None, login=None):
         self.mails, self.changed = [], threading.Condition()
         self.sessions = set()
-        self.refuse = None  # answer for the next mails, such as "451 4.3.0 later"
+        self.refuse, self.refusals = None, 0  # answer for the next mails, such as "451 4.3.0 later"
         self.port = free_port()
         self._login, self.logins = login, []
         options = {"hostname": "sink.test", "ident": "sink", "enable_SMTPUTF8": True}
@@ -59,9 +59,11 @@ class Sink:
         return AuthResult(success=given == self._login)
 
     async def handle_DATA(self, server, session, envelope):
-        if self.refuse:
-            return self.refuse
         with self.changed:
+            if self.refuse:
+                self.refusals += 1
+                self.changed.notify_all()
+                return self.refuse
             self.sessions.add(id(session))
             self.mails.append(
                 (list(envelope.rcpt_tos), envelope.original_content or envelope.content)

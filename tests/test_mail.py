@@ -9,9 +9,11 @@ import pytest
 from auth.testing import Mailbox
 from templates.emails import CodeLetter, Letter
 from tests.certificates import Authority
-from tests.serving import Tab, together
+from tests.serving import Tab, together, until
 from tests.sink import Sink, code_in, parsed
+from utils.database import connect
 from utils.mailer import Console, Message, Sender, Smtp
+from utils.outbox import LEASE_SECONDS
 
 ADA = "ada@example.org"
 ALLOWED = {
@@ -219,18 +221,35 @@ def test_one_poisoned_mail_does_not_stop_the_others(build):
     assert len(house.mailbox.messages) == 4
 
 
-def test_mail_waiting_at_kill_9_is_sent_after_the_restart(serve, sink):
+def test_mail_waiting_at_kill_9_is_sent_after_the_restart(serve, sink, database_url):
     sink.refuse = "451 4.3.0 not now"
     server = serve(SMTP_PORT=sink.port, SIGNUP="open")
-    tab = Tab(server)
+    tab, db = Tab(server), connect(database_url)
     assert tab.post("/create_code", email=ADA).status_code == 303
+    until(lambda: db.q("select 1 from outbox where state = 'queued' and tries > 0"))
     server.kill()
     sink.refuse = None
     again = serve(SMTP_PORT=sink.port, SIGNUP="open")
-    code = sink.code(ADA, seconds=20)
+    code = sink.code(ADA)
     tab.servers = (again,)
     assert tab.post("/verify_code", code=code).status_code == 303
     assert tab.signed_in
+    db.close()
+
+
+def test_a_mail_in_the_hand_of_a_dead_worker_is_taken_over(build):
+    first = build(SIGNUP="open")
+    second = build(SIGNUP="open", clock=first.clock, mailbox=first.mailbox)
+    door = first.door()
+    door.ask(ADA)
+    held = first.outbox._next(None)  # claimed, and then nothing more is heard of it
+    assert held["state"] == "sending" and second.outbox.drain() == 0
+    first.clock.advance(LEASE_SECONDS)
+    assert second.outbox.drain() == 1
+    assert door.enter(first.mailbox.latest_code(ADA)).status_code == 303
+    # Who slept through the lease does not undo what the other did.
+    first.outbox._close(held | {"state": "queued"})
+    assert [row["state"] for row in first.rows("outbox")] == ["accepted"]
 
 
 def test_two_workers_send_each_mail_once(build, mailbox=None):

@@ -19,7 +19,10 @@ from utils.mailer import Letter, Message, Sender, Transport
 
 log = logging.getLogger("outbox")
 
-LEASE_SECONDS = 120  # longer than any one delivery; then another worker may take the row
+# After this another worker may take a row: its own died, or hangs. Longer than a delivery takes, and
+# short beside the life of a code; a mail that goes out twice has the same Message-ID and code.
+LEASE_SECONDS = 30
+ALIVE_SECONDS = 120  # a worker that has not looked for so long hangs: a delivery has time-outs
 RETRY_SECONDS = (2, 5, 15, 30, 60, 120)
 POLL_SECONDS = 1.0  # how soon rows of other processes are seen
 DRAIN_SECONDS = 15
@@ -95,7 +98,7 @@ class Outbox:
         return bool(
             self._thread
             and self._thread.is_alive()
-            and time.monotonic() - self._beat < LEASE_SECONDS
+            and time.monotonic() - self._beat < ALIVE_SECONDS
         )
 
     def drain(self) -> int:

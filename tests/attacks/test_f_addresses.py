@@ -473,7 +473,7 @@ INJECTIONS = [
 ODD = [
     "ada+tag@example.org",
     "o'brien@example.org",
-    "!#$&*/=?^_`{|}~@example.org",
+    "!#$&*/?=^_`{|}~@example.org",
     "a%b@example.org",
     "-ada@example.org",
     "a.b-c_d@sub.example.org",

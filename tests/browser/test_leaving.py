@@ -64,6 +64,18 @@ def test_back_after_signing_out_shows_nothing_of_the_account(visit, site, boss):
         assert boss not in page.content()
 
 
+def test_a_page_that_comes_back_from_the_browser_s_memory_asks_anew(visit, ada):
+    page = visit(ada)
+    page.goto("/dashboard")
+    other = page.context.new_page()
+    other.goto("/dashboard")
+    sign_out(other)
+    expect(page.get_by_role("main")).to_contain_text(ada)
+    page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', {persisted: true}))")
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    assert ada not in page.content()
+
+
 def test_nothing_is_kept_in_the_browser_by_script(visit, site, boss):
     page = visit()
     ask(page, boss)
@@ -76,6 +88,7 @@ def test_nothing_is_kept_in_the_browser_by_script(visit, site, boss):
     inside = page.evaluate(STORED)
     assert "htmx-history-cache" not in inside and "People" not in inside
     assert "session" not in inside  # its cookie is out of reach
+    page.evaluate("localStorage.setItem('draft', 'of a page of the app')")
     sign_out(page)
     after = page.evaluate(STORED)
     assert quote(boss) in inside  # htmx keeps the current path, which holds the search …
@@ -150,31 +163,27 @@ def test_a_disabled_person_is_out_at_the_next_click(visit, site, boss, ada):
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
 
 
-def test_no_other_site_can_frame_the_door(chromium, site, neighbour):
-    context = chromium.new_context()
-    page = context.new_page()
+def test_no_other_site_can_frame_the_door(page, neighbour):
+    page.watch.allow(text=".")  # the neighbour's pages may be as noisy as they like
     page.goto(f"{neighbour.url}/own")
     frame = page.frame_locator("iframe").get_by_role("heading", name="Sign in")
     expect(frame).to_be_visible()  # so would the door be, if it let itself be framed
     with page.expect_console_message(lambda message: "frame-ancestors" in message.text):
         page.goto(f"{neighbour.url}/app")
     expect(frame).to_have_count(0)
-    context.close()
 
 
-def test_no_other_site_keeps_a_hand_on_the_window_it_opens(chromium, site, neighbour):
-    context = chromium.new_context()
-    page = context.new_page()
+def test_no_other_site_keeps_a_hand_on_the_window_it_opens(page, neighbour):
+    page.watch.allow(text=".")
     for path, opener in (("/own", True), ("/app", False)):
         page.goto(neighbour.url + path)
         with page.expect_popup() as opened:
             page.get_by_role("button", name="Open").click()
         expect(opened.value.get_by_role("heading", name="Sign in")).to_be_visible()
         assert opened.value.evaluate("window.opener !== null") is opener
-    context.close()
 
 
-def test_another_site_can_not_press_our_buttons(chromium, visit, site, neighbour, ada):
+def test_another_site_can_not_press_our_buttons(visit, site, neighbour, ada):
     page = visit(ada)
     page.watch.allow(403)
     page.watch.allow(text=re.escape(f"request: {neighbour.url}"))
