@@ -1,5 +1,6 @@
 """The front door: settings, database, app, sign-in, and your own pages."""
 
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ from starlette.staticfiles import StaticFiles
 
 from auth import MIGRATIONS, EmailAuth, Policy, signed_in
 from templates import STATIC, Templates, head
-from utils.database import connect, migrate
+from utils.database import Unavailable, connect, migrate
 from utils.logs import setup
 from utils.mailer import Console, Nowhere, Sender, Smtp
 from utils.outbox import Outbox
@@ -104,7 +105,10 @@ def mail_transport(s: Settings):
 if __name__ == "__main__":
     settings = load()  # a bad setting ends the process here, before anything listens
     setup(settings.log_level, settings.log_format)
-    house = build(settings)
+    try:
+        house = build(settings)
+    except (Unavailable, RuntimeError) as error:
+        sys.exit(f"DATABASE_URL: {error}")
     print(f"{settings.app_name}: open {settings.base_url}/login", flush=True)
     uvicorn.run(
         house.asgi,

@@ -3,6 +3,7 @@
 .venv/bin/python manage.py --help
 """
 
+import logging
 import sys
 import time
 from datetime import UTC, datetime
@@ -139,6 +140,8 @@ def doctor() -> None:
 
 
 def run() -> int:
+    # The pool's own warning says less than the line that we print.
+    logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)
     try:
         commands(standalone_mode=False)
     except Refused as refused:

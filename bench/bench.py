@@ -1,6 +1,6 @@
 """The server's CPU for a complete sign-in, beside a bare Starlette hello in the same run. See README.md.
 
-python bench/bench.py                 the app in the folder above, three rounds, about a minute
+python bench/bench.py                 the app in the folder above, three rounds, one to two minutes
 python bench/bench.py --rounds 7      the same, steadier
 """
 
@@ -309,10 +309,10 @@ def main():
     parser.add_argument("--concurrency", default="1,16", help="people at once (1,16)")
     for name, default, meaning in (
         ("rounds", 3, "fresh servers and data in each"),
-        ("signins", 600, "measured in a round"),
-        ("gets", 3000, "of the page, and as many hellos"),
-        ("requests", 400, "codes asked for and not entered"),
-        ("users", 500, "people who sign in"),
+        ("signins", 500, "measured in a round"),
+        ("gets", 2000, "of the page, and as many hellos"),
+        ("requests", 300, "codes asked for and not entered"),
+        ("users", 300, "people who sign in"),
         ("warm", 100, "sign-ins before it counts"),
     ):
         parser.add_argument(f"--{name}", type=int, default=default, help=f"{meaning} ({default})")

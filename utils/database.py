@@ -166,7 +166,7 @@ class PostgreSQL:
         )
         self._pool.open()
         try:
-            self._pool.wait(timeout=POOL_SECONDS * 2)
+            self._pool.wait(timeout=POOL_SECONDS)
         except psycopg.OperationalError as error:
             self._pool.close()
             raise Unavailable("can't connect to PostgreSQL") from error

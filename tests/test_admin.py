@@ -1,0 +1,192 @@
+"""The admin's page: find, add, change, disable, and what nobody may do."""
+
+import re
+
+import pytest
+from bs4 import BeautifulSoup
+
+from auth.events import Source
+from auth.signin import Refused
+from tests.conftest import ADMIN
+from tests.serving import together
+
+
+def listed(answer):
+    """The addresses in the list, in order."""
+    soup = BeautifulSoup(answer.text, "html.parser")
+    return [cell.get_text(strip=True) for cell in soup.select('td[data-label="Address"]')]
+
+
+def id_of(house, address):
+    return house.auth.people.by_address(address).id
+
+
+def test_a_person_whom_an_admin_adds_signs_in_and_is_no_admin(house, admin):
+    added = admin.post("/admin/people", email=" Bob@Example.org ", name="Bob", role="user")
+    assert added.status_code == 303
+    page = admin.get(added.headers["location"])
+    assert "bob@example.org can sign in now" in page.text
+    assert "invited" in page.text
+    bob = house.door()
+    bob.sign_in("bob@example.org")
+    assert "/admin" not in bob.get("/dashboard").text
+    assert bob.get("/admin").headers["location"] == "/no_access_right"
+    assert "active" in admin.get("/admin?q=bob").text
+
+
+@pytest.mark.parametrize("htmx", [False, True])
+def test_roles_and_doors_are_opened_and_closed(house, ada, htmx):
+    door = house.door(htmx)
+    door.sign_in(ADMIN)
+    path = f"/admin/people/{id_of(house, ada)}"
+    for act, fields, state in (
+        ("role", {"role": "admin"}, "new role"),
+        ("disable", {}, "is disabled"),
+        ("enable", {}, "can sign in again"),
+        ("role", {"role": "user"}, "new role"),
+    ):
+        answer = door.post(f"{path}/{act}", **fields)
+        if not htmx:
+            assert answer.status_code == 303
+            answer = door.get(answer.headers["location"])
+        assert answer.status_code == 200 and state in answer.text
+    person = house.auth.people.by_address(ada)
+    assert (person.role, person.disabled_at) == ("user", None)
+    kinds = [row["kind"] for row in house.rows("events") if row["actor"] == id_of(house, ADMIN)]
+    assert kinds.count("privilege_permissions_changed") == 2
+    assert {"user_disabled", "user_enabled"} <= set(kinds)
+
+
+@pytest.mark.parametrize(
+    ("email", "name", "role", "says"),
+    [
+        ("", "", "user", "Enter your email address"),
+        ("not an address", "", "user", "not an email address"),
+        ("admin@example.com", "", "user", "is there already"),
+        ("new@example.org", "x" * 201, "user", "too long"),
+        ("new@example.org", "a\x00b", "user", "can&#x27;t be shown"),
+        ("new@example.org", "", "emperor", "no such role"),
+    ],
+)
+def test_what_cant_be_added_is_explained(house, admin, email, name, role, says):
+    answer = admin.post("/admin/people", email=email, name=name, role=role)
+    assert answer.status_code == 422 and says in answer.text.replace("can't", "can&#x27;t")
+    assert house.auth.people.find("", 1).total == 1
+
+
+@pytest.mark.parametrize(("act", "fields"), [("role", {"role": "user"}), ("disable", {})])
+def test_nobody_demotes_or_disables_themselves(house, admin, act, fields):
+    house.add("other@example.org", role="admin")
+    answer = admin.post(f"/admin/people/{id_of(house, ADMIN)}/{act}", **fields)
+    assert (
+        answer.status_code == 422 and "yourself" in answer.text
+    ) or "your own role" in answer.text
+    assert admin.get("/admin").status_code == 200
+
+
+@pytest.mark.parametrize("act", ["set_role", "disable", "delete"])
+def test_the_last_admin_stays(house, act):
+    rules = house.auth.people
+    arguments = [id_of(house, ADMIN), *(["user"] if act == "set_role" else [])]
+    with pytest.raises(Refused, match="last_admin"):
+        getattr(rules, act)(None, *arguments, Source())
+    assert rules.by_address(ADMIN).role == "admin" and rules.by_address(ADMIN).disabled_at is None
+
+
+def test_two_admins_who_demote_each_other_leave_one(build):
+    first = build()
+    second = build(clock=first.clock)
+    for run in range(20):
+        other = first.add(f"a{run}@example.org", role="admin")
+        me = first.auth.people.by_address(ADMIN)
+
+        def demote(i, other=other, me=me):
+            house, actor, target = ((first, me, other), (second, other, me))[i]
+            try:
+                house.auth.people.set_role(actor, target.id, "user", Source())
+            except Refused:
+                return 0
+            return 1
+
+        assert sum(together(2, demote)) == 1
+        for address in (ADMIN, other.address):
+            if first.auth.people.by_address(address).role == "user":
+                first.auth.people.set_role(None, id_of(first, address), "admin", Source())
+        first.auth.people.set_role(None, other.id, "user", Source())
+
+
+def test_an_unknown_person_is_404(admin):
+    for id in ("0" * 32, "nobody", "%00", "a'b", "..%2f"):
+        assert admin.post(f"/admin/people/{id}/disable").status_code == 404
+
+
+def test_search_and_paging_find_everybody(house, admin):
+    for n in range(60):
+        house.add(f"p{n:02d}@example.org", name=f"Person {n} von 100%_")
+    first = admin.get("/admin")
+    assert len(listed(first)) == 25 and "Page 1 of 3" in first.text
+    seen = [a for page in (1, 2, 3) for a in listed(admin.get(f"/admin?page={page}"))]
+    assert len(seen) == len(set(seen)) == 61 and seen == sorted(seen)
+    assert listed(admin.get("/admin?q=P07")) == ["p07@example.org"]
+    assert listed(admin.get("/admin?q=person 33")) == ["p33@example.org"]
+    assert len(listed(admin.get("/admin?q=100%25_"))) == 25  # % and _ are letters here
+    assert listed(admin.get("/admin?q=0%25_x")) == []
+    assert "holds “zz”" in admin.get("/admin?q=zz").text
+    links = BeautifulSoup(admin.get("/admin?q=person&page=2").text, "html.parser").select(
+        ".pages a"
+    )
+    assert [a["href"] for a in links] == ["/admin?q=person&page=1", "/admin?q=person&page=3"]
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["page=0", "page=-1", "page=x", "page=99999999999", "page=", "q=%00", "q=" + "x" * 5000],
+)
+def test_odd_queries_still_draw_the_list(admin, query):
+    assert admin.get(f"/admin?{query}").status_code == 200
+
+
+def test_a_name_is_text_and_nothing_else(house, admin):
+    house.add("x@example.org", name='<img src=x onerror=alert(1)>"')
+    page = admin.get("/admin").text
+    assert "<img" not in page and "&lt;img src=x" in page
+
+
+def test_every_form_works_without_javascript(house, admin, ada):
+    door = house.door()
+    pages = [door.get("/login"), door.ask(ada) and door.get("/verify_code"), admin.get("/admin")]
+    pages += [admin.get("/dashboard"), door.ask("x")]
+    for page in pages:
+        soup = BeautifulSoup(page.text, "html.parser")
+        assert soup.find_all("form") and soup.html["lang"] == "en" and soup.title.get_text()
+        for form in soup.find_all("form"):
+            assert form["action"].startswith("/") and form["method"] in ("get", "post")
+            assert "multipart" not in form.get("enctype", "")
+        assert not soup.find_all(style=True) and not soup.find_all("style")
+        assert all(s.get("src", "").startswith("/static/") for s in soup.find_all("script"))
+        assert not re.search(r"""(?:src|href)=["']?(?:https?:)?//""", page.text)
+
+
+def test_the_login_page_has_the_promised_ids(door):
+    soup = BeautifulSoup(door.get("/login").text, "html.parser")
+    for id in ("email", "submit-btn", "signin-error", "login_form", "code_form", "code-error"):
+        assert soup.find(id=id), id
+    form = soup.select_one('form#login_form[hx-post="/create_code"][action="/create_code"]')
+    assert form.select_one("input#email[type=email][name=email][required][autocomplete=email]")
+    assert soup.select_one("label[for=email]") and soup.select_one("#signin-error[aria-live]")
+
+
+def test_who_is_signed_in_is_not_asked_again(admin):
+    assert admin.get("/login").headers["location"] == "/dashboard"
+    assert admin.get("/login?next=/admin").headers["location"] == "/admin"
+    assert admin.get("/login?next=//evil.example").headers["location"] == "/dashboard"
+
+
+def test_admins_of_the_settings_come_back_at_the_start(build):
+    first = build()
+    first.add("other@example.org", role="admin")
+    first.auth.people.disable(None, id_of(first, ADMIN), Source())
+    second = build(clock=first.clock, ADMIN_EMAILS=f"{ADMIN}, Third@Example.org")
+    for address in (ADMIN, "third@example.org"):
+        person = second.auth.people.by_address(address)
+        assert (person.role, person.disabled_at) == ("admin", None)
