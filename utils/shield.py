@@ -70,11 +70,14 @@ class Shield:
         if scope["type"] == "lifespan":
             return await self._app(scope, receive, send)
         path = scope["path"]
-        static = path.startswith("/static/")
+        # Assets carry a hash of their content as ?v=…: what has another content has another URL.
+        cached = path.startswith("/static/") and scope.get("query_string", b"").startswith(b"v=")
 
         async def armed(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = self._arm(message.get("headers", ()), static)
+                message["headers"] = self._arm(
+                    message.get("headers", ()), cached and message["status"] == 200
+                )
             await send(message)
 
         if scope["type"] == "http" and path in ("/healthz", "/readyz"):
@@ -91,14 +94,12 @@ class Shield:
             return await self._refuse(scope, send, armed, 413)
         await self._app(scope, _replay(body, receive), armed)
 
-    def _arm(self, given: Any, static: bool) -> list[tuple[bytes, bytes]]:
-        headers: list[tuple[bytes, bytes]] = list(given)
+    def _arm(self, given: Any, cached: bool) -> list[tuple[bytes, bytes]]:
+        headers = [h for h in given if h[0].lower() != b"cache-control"]
         present = {name.lower() for name, _ in headers}
         headers += [h for h in self._headers if h[0] not in present]
-        if not static:
-            headers = [h for h in headers if h[0].lower() != b"cache-control"]
-            headers.append((b"cache-control", b"no-store"))
-        return headers
+        rule = b"public, max-age=31536000, immutable" if cached else b"no-store"
+        return [*headers, (b"cache-control", rule)]
 
     def _host_is_ours(self, scope: Scope) -> bool:
         hosts = [value for name, value in scope["headers"] if name == b"host"]
