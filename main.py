@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import uvicorn
 from fasthtml.common import FastHTML
-from starlette.routing import Mount
+from starlette.responses import HTMLResponse
+from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from auth import MIGRATIONS, EmailAuth, Policy, signed_in
@@ -16,6 +17,7 @@ from utils.database import Unavailable, connect, migrate
 from utils.logs import setup
 from utils.mailer import Console, Nowhere, Sender, Smtp
 from utils.outbox import Outbox
+from utils.server import Protocol
 from utils.settings import Settings, load
 from utils.shield import Shield
 
@@ -29,9 +31,12 @@ def add_pages(app, templates):
     async def home(auth):
         return templates.home(auth)
 
-    @app.get("/dashboard", before=signed_in)
-    async def dashboard(auth):
-        return templates.dashboard(auth)
+    # The page that is opened most, as a plain Starlette route: at half the price.
+    async def dashboard(request):
+        refusal = signed_in.check(request)
+        return refusal or HTMLResponse(templates.dashboard(request.scope["auth"]))
+
+    app.router.routes.insert(0, Route("/dashboard", dashboard, methods=["GET"]))
 
 
 def build(settings: Settings, clock=time.time, transport=None) -> SimpleNamespace:
@@ -118,5 +123,6 @@ if __name__ == "__main__":
         access_log=False,  # its line prints query strings
         proxy_headers=False,  # or whoever connects from this machine chooses their own address
         server_header=False,
+        http=Protocol,
         timeout_graceful_shutdown=20,
     )

@@ -9,6 +9,7 @@ import unicodedata
 from email_validator import EmailNotValidError, validate_email
 
 MAX_TYPED = 320  # nothing longer is looked at
+MAX_LOCAL = 64
 MAX_ADDRESS = 254  # RFC 5321 §4.5.3.1.3: a path is 256 with its angle brackets
 
 
@@ -38,7 +39,14 @@ def canonical(typed: str) -> str | None:
     except EmailNotValidError:
         return None
     address = (valid.ascii_email or "").lower()
+    local, _, domain = text.rpartition("@")
+    # RFC 5321 §4.5.3.1.1. An encoded word is decoded by some relay on the way, into another address.
+    if len(local) > MAX_LOCAL or "=?" in local:
+        return None
     if len(address) > MAX_ADDRESS or "." not in valid.ascii_domain:
+        return None
+    # IDNA's mapping drops characters that nobody sees (variation selectors, fillers).
+    if domain.lower() not in (valid.domain, valid.ascii_domain.lower()):
         return None
     if any(_mixed_script(label) for label in valid.domain.split(".")):
         return None

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from http import HTTPStatus
 from ipaddress import ip_address, ip_network
 from time import time
@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Match
 
 from auth import sessions
 from auth.events import Source
@@ -207,8 +208,8 @@ class EmailAuth:
     # ---- who is asking
     def cookie(self, request: Request, name: str) -> str | None:
         """The token in a cookie, if it could be one of ours."""
-        token = request.cookies.get(name)
-        return token if token and looks_like_token(token) else None
+        found = _values(request.scope, name)
+        return found[0] if len(found) == 1 and looks_like_token(found[0]) else None
 
     async def recognise(self, request: Request) -> tuple[Caller | None, SessionData]:
         """Who is asking, by the session cookie; read from the database at every request."""
@@ -248,15 +249,10 @@ class EmailAuth:
 
     def _set_cookie(self, response: Response, name: str, token: str, seconds: int) -> None:
         # Lax, not Strict: Strict would drop the cookie when people come from the link in a mail.
-        response.set_cookie(
-            name,
-            token,
-            max_age=seconds,
-            path="/",
-            secure=self._secure,
-            httponly=True,
-            samesite="lax",
-        )
+        # Nothing in it needs quoting: the names are ours, a token is URL-safe base64.
+        flags = "; Secure" if self._secure else ""
+        cookie = f"{name}={token}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{flags}"
+        response.headers.append("Set-Cookie", cookie)
 
     def _drop_cookie(self, response: Response, name: str) -> None:
         self._set_cookie(response, name, "", 0)
@@ -287,6 +283,12 @@ class EmailAuth:
         """For `app.add_exception_handler`: errors in the same shell as every page."""
         response = self.refuse(request, getattr(error, "status_code", 500))
         response.headers.update(getattr(error, "headers", None) or {})
+        if response.status_code == 405:
+            # Starlette names the methods of the first route of this path; a path may have several.
+            fits = (r for r in request.app.routes if r.matches(request.scope)[0] is not Match.NONE)
+            methods = {method for route in fits for method in getattr(route, "methods", None) or ()}
+            if methods:
+                response.headers["Allow"] = ", ".join(sorted(methods))
         return response
 
 
@@ -314,7 +316,8 @@ class _Recognise:
             log.warning("cross-site %s %s refused", scope["method"], scope["path"])
             await auth.refuse(request, 403)(scope, receive, send)
             return
-        if _twice(scope, auth.session_cookie) or _twice(scope, auth.signin_cookie):
+        # Two of one name: one was planted, and which is which can't be told.
+        if any(len(_values(scope, n)) > 1 for n in (auth.session_cookie, auth.signin_cookie)):
             await auth.refuse(request, 400)(scope, receive, send)
             return
         started = False
@@ -339,15 +342,21 @@ class _Recognise:
             await auth.refuse(request, 503)(scope, receive, send)
 
 
-def _twice(scope: Any, name: str) -> bool:
-    """Two cookies of one name: one of them was planted, and which is which can't be told."""
+def _values(scope: Any, name: str) -> list[str]:
+    """The values of the cookies with exactly this name.
+
+    Not `request.cookies`: it trims as Python does, NEL and NBSP included, so that `\\xa0__Host-session`
+    would count as ours, which a neighbour on a sibling domain may set.
+    """
     raw = b";".join(value for key, value in scope["headers"] if key == b"cookie")
-    if raw.count(name.encode() + b"=") < 2:
-        return False
-    names = [part.partition(b"=")[0].strip() for part in raw.split(b";")]
-    return names.count(name.encode()) > 1
+    if name.encode() not in raw:
+        return []
+    pairs = (part.partition(b"=") for part in raw.split(b";"))
+    own = (value for key, _, value in pairs if key.strip(b" \t") == name.encode())
+    return [value.strip(b" \t").decode("latin1") for value in own]
 
 
+@lru_cache(1024)
 def network_of(client: str) -> str:
     """The client's /24 or /48: enough to tell neighbours from strangers, not enough to find a person."""
     try:

@@ -116,7 +116,10 @@ def no_access(request: Request) -> Response:
 def _page_of(request: Request) -> str:
     """The page the person looks at: for a fragment or a form it is not the URL that was asked for."""
     url = request.headers.get("hx-current-url") or str(request.url)
-    if request.method != "GET" and not is_htmx(request):
+    if request.method not in ("GET", "HEAD") and not is_htmx(request):
         return ""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # `http://[`: the header is the client's
+        return ""
     return parts.path + (f"?{parts.query}" if parts.query else "")

@@ -61,13 +61,14 @@ class Outbox:
     # ---- for whoever has something to send
     def put(self, t: Tx, kind: str, ref: str, not_after: int) -> None:
         """Queue one mail in the caller's transaction: both are kept, or neither."""
+        now = self.clock()
         t.q(
             "insert into outbox (id, kind, ref, state, created_at, not_after, next_at)"
             " values (:id, :kind, :ref, 'queued', :now, :not_after, :now)",
-            id=os.urandom(16).hex(),
+            id=f"{int(now * 1000):012x}{os.urandom(10).hex()}",  # sorts by time: first come, first sent
             kind=kind,
             ref=ref,
-            now=int(self.clock()),
+            now=int(now),
             not_after=not_after,
         )
         t.on_commit(self._wake.set)
@@ -117,9 +118,9 @@ class Outbox:
                 row = self._next(done)
                 done = self._send(row) if row else None
             except Exception:
-                # The database is away. The lease brings the row back; nothing is lost by waiting.
+                # The database is away. What became of the last mail is noted when it is back.
                 log.exception("outbox: the worker could not go on; trying again")
-                row, done = None, None
+                row = None
             if row is None:
                 self._wake.wait(POLL_SECONDS)
         if done:

@@ -59,6 +59,7 @@ class Shield:
     ):
         self._app, self._page, self._ready = app, page, ready
         parts = urlsplit(base_url)
+        self._scheme = parts.scheme
         default = f":{443 if parts.scheme == 'https' else 80}"
         self._hosts = {parts.netloc.lower(), parts.netloc.lower().removesuffix(default)}
         if development:
@@ -69,6 +70,9 @@ class Shield:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             return await self._app(scope, receive, send)
+        if scope["type"] == "http":
+            # Behind a proxy that ends TLS every request looks like plain http; redirects go by this.
+            scope = scope | {"scheme": self._scheme}
         path = scope["path"]
         # Assets carry a hash of their content as ?v=…: what has another content has another URL.
         cached = path.startswith("/static/") and scope.get("query_string", b"").startswith(b"v=")
@@ -142,7 +146,9 @@ async def _answer(
 async def _read(scope: Scope, receive: Receive) -> bytes | None:
     """The body, or None as soon as it is known to be too large."""
     for name, value in scope["headers"]:
-        if name == b"content-length" and (not value.isdigit() or int(value) > MAX_BODY):
+        if name == b"content-length" and (
+            not value.isdigit() or len(value) > 9 or int(value) > MAX_BODY
+        ):
             return None
     body, more = b"", True
     while more:

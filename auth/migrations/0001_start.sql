@@ -37,7 +37,6 @@ create table challenges (
     used_at     bigint
 );
 create index challenges_address on challenges (address);
-create index challenges_expiry on challenges (expires_at);
 
 create table sessions (
     id         text primary key,

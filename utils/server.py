@@ -1,0 +1,32 @@
+"""uvicorn's HTTP protocol with an end to what comes before and after a body."""
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MAX_HEAD = 64 * 1024
+
+
+class Protocol(HttpToolsProtocol):
+    """A request line with its headers, or trailers: at most MAX_HEAD, or 400 and good-bye.
+
+    The parser keeps them in memory until they are whole, and has no limit of its own.
+    """
+
+    _pending = 0
+
+    def on_headers_complete(self) -> None:
+        self._pending = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._pending = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._pending = 0
+        super().on_message_complete()
+
+    def data_received(self, data: bytes) -> None:
+        self._pending += len(data)
+        super().data_received(data)
+        if self._pending > MAX_HEAD and not self.transport.is_closing():
+            self.send_400_response("Too much before the body.")
