@@ -20,6 +20,7 @@ from templates.layout import post
 from utils.database import connect, migrate
 from utils.mailer import Console, Sender
 from utils.outbox import Outbox
+from utils.server import Protocol
 from utils.settings import new_secret
 from utils.shield import Shield
 
@@ -68,4 +69,4 @@ if __name__ == "__main__":
     house = create("sqlite:///data/second.db", url, new_secret(), Console(), secure=False)
     house.auth.people.ensure_admins(("admin@example.com",))
     print(f"Drafts: open {url}/login", flush=True)
-    uvicorn.run(house.asgi, port=5002, access_log=False, proxy_headers=False)
+    uvicorn.run(house.asgi, port=5002, http=Protocol, access_log=False, proxy_headers=False)

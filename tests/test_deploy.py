@@ -57,6 +57,17 @@ def test_the_platform_s_host_passes_the_health_check(door):
     assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
 
 
+@pytest.mark.parametrize("host", ["app.up.railway.app", "evil.test", "vestibule.test:81", ""])
+def test_only_the_host_of_base_url_is_answered(door, host):
+    """The generated domain, too, once BASE_URL is another one."""
+    assert door.get("/login", headers={"Host": host}).status_code == 400
+    answer = door.post("/create_code", headers={"Host": host}, email="admin@example.com")
+    assert answer.status_code == 400
+    with pytest.raises(LookupError):
+        door.mailbox.latest_code("admin@example.com")
+    assert door.get("/login").status_code == 200
+
+
 # ---- the image
 def test_the_image_runs_as_nobody_special_and_stops_when_told():
     assert re.fullmatch(r"python:3\.1[1-9]-slim", instructions("FROM")[-1])
@@ -156,19 +167,23 @@ def test_the_reader_of_dockerignore_knows_the_difference():
 
 # ---- what the documents name
 # Names of others, and examples; everything else has to be ours.
-OTHERS_NAMES = {"RAILWAY_RUN_UID", "DKIM", "DMARC", "HMAC", "NIST", "SMTP", "HTTP", "JSON", "RFC"}
-OTHERS_FILES = {"copy.db"}
+OTHERS_NAMES = {"RAILWAY_RUN_UID"}
+OTHERS_FILES = {"copy.db", "vestibule.db"}
 EXAMPLE_ROUTES = {"/reports", "/figures", "/color", "/drafts", "/data", "/app"}
-CODE = "".join(p.read_text() for room in ("auth", "utils") for p in (ROOT / room).rglob("*.py"))
+SOURCES = [ROOT / "main.py", *(p for room in ("auth", "utils") for p in ROOT.glob(f"{room}/*.py"))]
+CODE = "".join(p.read_text() for p in SOURCES)
+STYLE = (ROOT / "templates" / "static" / "app.css").read_text()
+TARGETS = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+SETTINGS = {s.name for s in settings.SETTINGS} | set(settings.PLATFORM)
+CONSTANTS = set(re.findall(r"^([A-Z_]+) = ", CODE, re.MULTILINE))
+ROUTES = set(re.findall(r'"(/[a-z_]+)"', CODE)) | {"/static"}
+TEST_FILES = list((ROOT / "tests").rglob("*.py"))
 TESTS = {
     node.name
-    for path in (ROOT / "tests").rglob("*.py")
+    for path in TEST_FILES
     for node in ast.walk(ast.parse(path.read_text()))
     if isinstance(node, ast.FunctionDef)
 }
-TARGETS = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-SETTINGS = {s.name for s in settings.SETTINGS} | set(settings.PLATFORM)
-ROUTES = set(re.findall(r'"(/[a-z_]+)"', CODE + (ROOT / "main.py").read_text())) | {"/static"}
 
 
 def spans(text):
@@ -177,49 +192,42 @@ def spans(text):
     return fenced + re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.S))
 
 
+def is_command(line):
+    name, *words = line.split()
+    command = manage.commands.commands.get(name)
+    options = {option for p in getattr(command, "params", ()) for option in p.opts}
+    return command and {word for word in words if word.startswith("--")} <= options
+
+
+def is_file(name, folder):
+    places = (ROOT, folder, ROOT / "templates" / "static")
+    return name in OTHERS_FILES or any((place / name).exists() for place in places)
+
+
 def unknown(text, folder):
     """Everything that this document names and that is not there."""
-    found = []
-    for span in spans(text):
-        for name in re.findall(r"(?<![\w$-])[A-Z][A-Z0-9]*_[A-Z0-9_]+\b", span):
-            if name not in SETTINGS | OTHERS_NAMES and not re.search(rf"^{name}\b", CODE, re.M):
-                found.append(name)
-        for name in re.findall(r"(?:^|\s|-e )([A-Z][A-Z0-9]+)=", span):
-            if name not in SETTINGS:
-                found.append(name)
-        for name in re.findall(r"\bmake ([a-z]+)", span):
-            if name not in TARGETS:
-                found.append(f"make {name}")
-        for line in re.findall(r"manage\.py ([a-z].*)", span):
-            name, *words = line.split()
-            command = manage.commands.commands.get(name)
-            options = {o for p in getattr(command, "params", ()) for o in p.opts}
-            if command is None or {w for w in words if w.startswith("--")} - options:
-                found.append(f"manage.py {line}")
-        for name in re.findall(r"(?<![\w/.:*-])[\w./-]*\w\.(?:py|md|toml|txt|css|svg|db)\b", span):
-            there = (ROOT / name).exists() or (folder / name).exists()
-            if not there and name not in OTHERS_FILES and name != "vestibule.db":
-                found.append(name)
-        for name in re.findall(r"^(?:auth|utils|templates|tests|docs|bench|data)/[\w./-]*$", span):
-            if not (ROOT / name).exists():
-                found.append(name)
-        for name in re.findall(r"^(?:GET |POST )?(/[a-z_]+)$", span):
-            if name not in ROUTES | EXAMPLE_ROUTES:
-                found.append(name)
-        for name in re.findall(r"\btest_\w+", span):
-            if name not in TESTS and not (ROOT / "tests" / f"{name}.py").exists():
-                if not list((ROOT / "tests").rglob(f"{name}.py")):
-                    found.append(name)
-        for name in re.findall(r"--[a-z][a-z-]+", span):
-            if re.fullmatch(r"--[a-z-]+", span) and f"{name}:" not in STYLE:
-                found.append(name)
-    for link in re.findall(r"\]\(([^)#]+)\)", text):
-        if not link.startswith(("http://", "https://")) and not (folder / link).exists():
-            found.append(link)
-    return found
-
-
-STYLE = (ROOT / "templates" / "static" / "app.css").read_text()
+    named = {  # a pattern of what may be named, and whether it is there
+        r"(?<![\w$-])[A-Z][A-Z0-9]*_[A-Z0-9_]+\b": (
+            SETTINGS | CONSTANTS | OTHERS_NAMES
+        ).__contains__,
+        r"(?:^|\s)([A-Z][A-Z0-9]+)=": SETTINGS.__contains__,
+        r"\bmake ([a-z]+)": TARGETS.__contains__,
+        r"manage\.py ([a-z].*)": is_command,
+        r"(?<![\w/.:*-])[\w./-]*\w\.(?:py|md|toml|txt|css|svg|db)\b": lambda n: is_file(n, folder),
+        r"^(?:auth|utils|templates|tests|docs|bench|data)/[\w./-]*$": lambda n: is_file(n, folder),
+        r"^(?:GET |POST )?(/[a-z_]+)$": (ROUTES | EXAMPLE_ROUTES).__contains__,
+        r"\btest_\w+": lambda n: n in TESTS or n in {path.stem for path in TEST_FILES},
+        r"^--[a-z-]+$": lambda n: f"{n}:" in STYLE,
+    }
+    found = {
+        name
+        for span in spans(text)
+        for pattern, is_there in named.items()
+        for name in re.findall(pattern, span)
+        if not is_there(name)
+    }
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+    return found | {link for link in links if not (folder / link).exists()}
 
 
 @pytest.mark.parametrize("path", DOCS, ids=lambda p: p.name)
