@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -35,15 +36,17 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
         return HTMLResponse(pages.page("People", content, caller=caller, width="wide"), status)
 
     async def change(request: Request, act: Callable[..., Any], *args: Any, done: str) -> Response:
-        """Do it, then show the list: the fragment for htmx, a 303 without (reloading repeats nothing)."""
+        """Do it, then show the list as it was: the fragment for htmx, a 303 without."""
         query, number = await fields(request, "q", "page")
         try:
             user = await run(act, request.scope["auth"].user, *args, auth.source(request))
         except Refused as refused:
+            refused.facts["typed"] = args  # nobody types it twice
             return await draw(request, query, page_number(number), refused)
         if is_htmx(request):
             return await draw(request, query, page_number(number), notice=(done, user.address))
-        return RedirectResponse(f"/admin?done={done}&id={user.id}", 303)
+        where = {"q": query, "page": page_number(number), "done": done, "id": user.id}
+        return RedirectResponse(f"/admin?{urlencode(where)}", 303)
 
     @app.get("/admin", before=admin_required)
     async def admin_people(request: Request) -> Response:
@@ -56,8 +59,8 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
 
     @app.post("/admin/people", before=admin_required)
     async def admin_add(request: Request) -> Response:
-        email, name, role = await fields(request, "email", "name", "role")
-        return await change(request, people.add, email, name, role or "user", done="added")
+        typed = await fields(request, "email", "name", "role")
+        return await change(request, people.add, *typed, done="added")
 
     @app.post("/admin/people/{id}/role", before=admin_required)
     async def admin_role(request: Request) -> Response:

@@ -63,7 +63,7 @@ class Templates(Protocol):
 
     def no_access(self) -> Any: ...
 
-    def problem(self, status: int, request_id: str = "") -> Any: ...
+    def problem(self, status: int, request_id: str = "", caller: Any = None) -> Any: ...
 
     def people(self, page: Any, caller: Any, refused: Any = None, notice: Any = None) -> Any: ...
 
@@ -276,7 +276,8 @@ class EmailAuth:
         headers = {"Retry-After": "5"} if status == 503 else {}
         if wants_json(request):
             return problem(status, headers)
-        page = self.templates.problem(status, getattr(request.state, "id", ""))
+        caller = request.scope.get("auth")
+        page = self.templates.problem(status, getattr(request.state, "id", ""), caller)
         return HTMLResponse(page, status, headers)
 
     async def on_error(self, request: Request, error: Exception) -> Response:

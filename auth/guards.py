@@ -12,6 +12,7 @@ Each is used as `before=` of a route, or as a decorator under the route's own:
 
 import asyncio
 import inspect
+import logging
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -24,6 +25,8 @@ from starlette.responses import RedirectResponse, Response
 
 from auth.email_auth import Caller, problem, wants_json
 from auth.signin import safe_next
+
+log = logging.getLogger("auth.guards")
 
 LOGIN = "/login"
 NO_ACCESS = "/no_access_right"
@@ -110,6 +113,9 @@ def to_login(request: Request) -> Response:
 def no_access(request: Request) -> Response:
     if wants_json(request):
         return problem(403)
+    caller: Caller = request.scope["auth"]
+    # ASVS 16.3.2
+    log.warning("%s refused to user %s", request.url.path, caller.user.id)
     return RedirectResponse(NO_ACCESS, 303)
 
 

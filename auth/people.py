@@ -48,7 +48,7 @@ class People:
         return PeoplePage(found, total, page, pages, query, counts, users.roles(self.db))
 
     def add(self, actor: User | None, typed: str, name: str, role: str, source: Source) -> User:
-        address, name = canonical(typed), name.strip()
+        address, name, role = canonical(typed), name.strip(), role or "user"
         if not typed.strip():
             raise Refused("email_missing")
         if address is None:

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from auth.email_auth import EmailAuth, wants_json
 from auth.guards import LOGIN, NO_ACCESS, is_htmx, redirect
-from auth.signin import Pending, Refused, safe_next
+from auth.signin import HOME, Pending, Refused, safe_next
 
 # The keys are the reasons of the rules; templates/words.py has a sentence for each (tested).
 STATUS = {
@@ -119,6 +119,8 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
         try:
             arrival = await run(rules.verify_code, token, code, timezone, old, auth.source(request))
         except Refused as refused:
+            if refused.reason == "no_signin" and request.scope["auth"]:
+                return redirect(request, HOME)  # another tab was faster
             return await refuse_code(request, token, refused)
         response = redirect(request, arrival.next_path)
         auth.admit(response, arrival)

@@ -29,10 +29,10 @@ class Templates(Layout):
     def dashboard(self, caller):
         return self.page("Dashboard", pages.dashboard(caller), caller=caller)
 
-    def problem(self, status, request_id=""):
+    def problem(self, status, request_id="", caller=None):
         """A whole page, since it stands for one."""
         title = pages.PROBLEMS.get(status, pages.PROBLEMS[500])[0]
-        return self.page(title, *pages.problem(status, request_id), width="door")
+        return self.page(title, *pages.problem(status, request_id), caller=caller, width="door")
 
     again = staticmethod(pages.again)
     code_over = staticmethod(pages.code_over)

@@ -73,6 +73,7 @@ def in_add_form(refused):
 
 def add_form(roles, refused):
     here = in_add_form(refused)
+    email, name, role = refused.facts["typed"] if here else ("", "", "user")
     return Details(
         Summary("Add a person", cls="button"),
         Form(
@@ -84,17 +85,18 @@ def add_form(roles, refused):
                     name="email",
                     type="email",
                     required=True,
+                    value=email[:320],
                     autocomplete="off",
                     aria_invalid=here and refused.reason != "name_invalid" and "true",
                 ),
             ),
             Div(
                 Label("Name (optional)", _for="new-name"),
-                Input(id="new-name", name="name", autocomplete="off"),
+                Input(id="new-name", name="name", value=name[:320], autocomplete="off"),
             ),
             Div(
                 Label("Role", _for="new-role"),
-                role_select(roles, "user", id="new-role"),
+                role_select(roles, role, id="new-role"),
             ),
             Button("Add"),
             **post("/admin/people", "#people", hx_swap="outerHTML", novalidate=True),

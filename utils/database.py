@@ -59,12 +59,15 @@ class SQLite:
 
     def __init__(self, path: str | Path):
         path = Path(path)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Made by us first, so that strangers on this machine can't read it even for a moment;
-        # SQLite gives the -wal and -shm files the same mode. Only when it is new: closing a file
-        # drops every POSIX lock that this process holds on it, those of SQLite too.
-        with suppress(FileExistsError):
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Made by us first, so that strangers on this machine can't read it even for a moment;
+            # SQLite gives the -wal and -shm files the same mode. Only when it is new: closing a file
+            # drops every POSIX lock that this process holds on it, those of SQLite too.
+            with suppress(FileExistsError):
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        except OSError as error:
+            raise Unavailable(f"can't open the SQLite file: {error.strerror}") from error
         self._lock = threading.RLock()
         try:
             # In place of apswutils' own hooks: a busy timeout of 100 ms and `PRAGMA optimize` at

@@ -19,8 +19,8 @@ from utils.mailer import Letter, Message, Sender, Transport
 
 log = logging.getLogger("outbox")
 
-# After this another worker may take a row: its own died, or hangs. Longer than a delivery takes, and
-# short beside the life of a code; a mail that goes out twice has the same Message-ID and code.
+# After this another worker may take a row: its own died, or is slow. Longer than a delivery takes as a
+# rule, short beside the life of a code; a mail that goes out twice has the same Message-ID and code.
 LEASE_SECONDS = 30
 ALIVE_SECONDS = 120  # a worker that has not looked for so long hangs: a delivery has time-outs
 RETRY_SECONDS = (2, 5, 15, 30, 60, 120)
@@ -162,6 +162,7 @@ class Outbox:
         try:
             letter = self.render(row["kind"], row["ref"])
             if letter is None:
+                log.info("mail %s: nothing to say any more, or nobody to say it to", row["id"])
                 return row | {"state": "void"}
             message = Message(row["id"], row["created_at"], self.sender, letter)
             reply = self.transport.deliver(message)

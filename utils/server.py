@@ -2,6 +2,8 @@
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from utils.shield import HEADERS
+
 MAX_HEAD = 64 * 1024
 
 
@@ -12,6 +14,15 @@ class Protocol(HttpToolsProtocol):
     """
 
     _pending = 0
+
+    def send_400_response(self, msg: str) -> None:
+        """uvicorn's own answer to what is no HTTP, with the headers of every answer."""
+        headers = "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items())
+        self.transport.write(
+            f"HTTP/1.1 400 Bad Request\r\n{headers}cache-control: no-store\r\nconnection: close\r\n"
+            f"content-type: text/plain; charset=utf-8\r\ncontent-length: {len(msg)}\r\n\r\n{msg}".encode()
+        )
+        self.transport.close()
 
     def on_headers_complete(self) -> None:
         self._pending = 0

@@ -110,7 +110,9 @@ def origin(value: str) -> str:
         raise Bad("must be an origin such as https://app.example.org, without a path")
     if not re.fullmatch(r"[A-Za-z0-9.\-:\[\]]+", parts.netloc):
         raise Bad("must be an origin in ASCII (IDN as xn--…)")
-    return f"{parts.scheme}://{parts.netloc.lower()}"
+    # A browser's Origin leaves the usual port out.
+    usual = ":443" if parts.scheme == "https" else ":80"
+    return f"{parts.scheme}://{parts.netloc.lower().removesuffix(usual)}"
 
 
 def database_url(value: str) -> str:
@@ -321,10 +323,11 @@ def _contradictions(v: Mapping[str, Any], written: Mapping[str, str]) -> list[tu
 
 
 def _lost_on_redeploy(v: Mapping[str, Any], written: Mapping[str, str]) -> bool:
-    on_railway = written.get("RAILWAY_ENVIRONMENT") and not written.get("RAILWAY_VOLUME_MOUNT_PATH")
-    return bool(
-        on_railway and v["DATABASE_URL"].startswith("sqlite:") and "DATA_DIR" not in written
-    )
+    if not written.get("RAILWAY_ENVIRONMENT") or not v["DATABASE_URL"].startswith("sqlite:"):
+        return False
+    volume = written.get("RAILWAY_VOLUME_MOUNT_PATH")
+    path = folder(v["DATABASE_URL"].removeprefix("sqlite:///")).resolve()
+    return not volume or not path.is_relative_to(Path(volume).resolve())
 
 
 def _prepare(settings: Settings) -> None:

@@ -121,9 +121,10 @@ class Shield:
     async def _refuse(self, scope: Scope, send: Send, armed: Send, status: int) -> None:
         if scope["type"] == "websocket":
             return await send({"type": "websocket.close", "code": 1008})
-        await _answer(
-            scope, armed, status, self._page(status).encode(), b"text/html; charset=utf-8"
-        )
+        # After a 413, or a client could go on sending into a connection where nobody listens.
+        close = [(b"connection", b"close")] if status == 413 else []
+        body = self._page(status).encode()
+        await _answer(scope, armed, status, body, b"text/html; charset=utf-8", close)
 
 
 async def _answer(
