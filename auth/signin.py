@@ -221,12 +221,9 @@ class SignIn:
         """Consume the challenge and start the session: both, or neither, and once."""
         token = self.keys.new_token()
         with self.db.tx() as t:
-            if self._may_sign_up(challenge.address):
-                if users.add(t, self.keys.new_id(), challenge.address, "", "user", now):
-                    self._record(
-                        t, events.USER_CREATED, challenge.address, source, detail="sign-up"
-                    )
             user = users.arrive(t, challenge.address, zone, now)
+            if user is None and self._signs_up(t, challenge.address, now, source):
+                user = users.arrive(t, challenge.address, zone, now)
             if user is None:
                 return None
             if not challenges.consume(t, challenge.id, now):
@@ -237,6 +234,15 @@ class SignIn:
             sessions.start(t, self.keys.new_id(), digest(token), user.id, now, ends)
             self._record(t, events.LOGIN_SUCCESS, user.address, source, actor=user.id)
         return Arrival(token, user, challenge.next_path)
+
+    def _signs_up(self, t: Any, address: str, now: int, source: Source) -> bool:
+        """Add whoever may sign up and is not there yet; False for the disabled and for strangers."""
+        if not self._may_sign_up(address):
+            return False
+        added = users.add(t, self.keys.new_id(), address, "", "user", now)
+        if added:
+            self._record(t, events.USER_CREATED, address, source, detail="sign-up")
+        return added
 
     def _wrong(self, challenge: Challenge, source: Source) -> Refused:
         left = min(

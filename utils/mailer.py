@@ -5,6 +5,7 @@ mail and raises when it did not.
 """
 
 import base64
+import re
 import smtplib
 import ssl
 import sys
@@ -176,12 +177,31 @@ class Smtp:
         try:
             connection = self._ready(message.sender.domain)
             self._uses += 1
-            # One recipient, named here and not read from a header: `To: a, b` can't become two.
-            connection.sendmail(message.sender.address, [message.letter.to], message.as_bytes())
-            return "250 accepted"
+            return self._say(connection, message)
         except BaseException:
-            self.close()
+            self._drop()
             raise
+
+    def _say(self, connection: smtplib.SMTP, message: Message) -> str:
+        """MAIL, RCPT and DATA in one go where the server allows it (RFC 2920): two waits in place of four.
+
+        One recipient, named here and not read from a header: `To: a, b` can't become two.
+        """
+        sender, to, body = message.sender.address, message.letter.to, message.as_bytes()
+        if not connection.has_extn("pipelining"):
+            connection.sendmail(sender, [to], body)
+            return "250 accepted"
+        connection.send(f"MAIL FROM:<{sender}>\r\nRCPT TO:<{to}>\r\nDATA\r\n".encode("ascii"))
+        answers = [connection.getreply() for _ in range(3)]
+        for (code, text), wanted in zip(answers, ((250,), (250, 251), (354,)), strict=True):
+            if code not in wanted:
+                raise smtplib.SMTPResponseException(code, text)
+        # RFC 5321 §4.5.2: a line that begins with a dot gets another one.
+        connection.send(re.sub(rb"(?m)^\.", b"..", body) + b".\r\n")
+        code, text = connection.getreply()
+        if code != 250:
+            raise smtplib.SMTPDataError(code, text)
+        return "250 accepted"
 
     def _ready(self, name: str) -> smtplib.SMTP:
         old = self._clock() - self._opened > SECONDS_PER_CONNECTION
@@ -206,15 +226,23 @@ class Smtp:
                 connection.starttls(context=self._tls)  # raises when it is not offered
             if self._login:
                 connection.login(*self._login)
+            connection.ehlo_or_helo_if_needed()
         except BaseException:
             connection.close()
             raise
         return connection
 
-    def close(self) -> None:
+    def _drop(self) -> None:
+        """Hang up at once. A QUIT in the middle of a mail would be read as a part of it."""
         if self._connection:
             connection, self._connection = self._connection, None
+            connection.close()
+
+    def close(self) -> None:
+        """Say good-bye; between two mails only."""
+        if self._connection:
             try:
-                connection.quit()
+                self._connection.quit()
             except (smtplib.SMTPException, OSError):
-                connection.close()
+                self._drop()
+            self._connection = None

@@ -25,6 +25,7 @@ LEASE_SECONDS = 30
 ALIVE_SECONDS = 120  # a worker that has not looked for so long hangs: a delivery has time-outs
 RETRY_SECONDS = (2, 5, 15, 30, 60, 120)
 POLL_SECONDS = 1.0  # how soon rows of other processes are seen
+NOTE_SECONDS = 0.05  # how long a note of what left waits for a next claim to share the commit
 DRAIN_SECONDS = 15
 
 CLAIM = """
@@ -104,38 +105,44 @@ class Outbox:
 
     def drain(self) -> int:
         """Send all that is due now, in this thread; returns how many rows were handled."""
-        count, row = 0, self._next(None)
-        while row:
-            row, count = self._next(self._send(row)), count + 1
+        count, done = 0, None
+        while self._due() and (row := self._next(done)):
+            count, done = count + 1, self._send(row)
+        if done:
+            self._close(done)
         return count
 
     def _work(self) -> None:
-        done: Row | None = None
+        done: Row | None = None  # the mail that left last: noted together with the next claim
         while not self._stopping.is_set():
             self._wake.clear()  # before looking: what is put while we look wakes us again
             self._beat = time.monotonic()
             try:
-                row = self._next(done)
-                done = self._send(row) if row else None
+                if self._due():
+                    row = self._next(done)
+                    done = self._send(row) if row else None
+                elif done and not self._wake.wait(NOTE_SECONDS):
+                    self._close(done)
+                    done = None
+                elif not done:
+                    self._wake.wait(POLL_SECONDS)
             except Exception:
                 # The database is away. What became of the last mail is noted when it is back.
                 log.exception("outbox: the worker could not go on; trying again")
-                row = None
-            if row is None:
-                self._wake.wait(POLL_SECONDS)
+                self._stopping.wait(POLL_SECONDS)
         if done:
             self._close(done)
+
+    def _due(self) -> bool:
+        """Most looks find nothing, and a read needs no write lock."""
+        sql = (
+            "select 1 from outbox where state in ('queued', 'sending') and next_at <= :now limit 1"
+        )
+        return bool(self.db.q(sql, now=int(self.clock())))
 
     def _next(self, done: Row | None) -> Row | None:
         """Note what became of one row and claim the next, in one transaction."""
         now = int(self.clock())
-        if done is None:  # most looks find nothing, and a read needs no write lock
-            due = self.db.q(
-                "select 1 from outbox where state in ('queued', 'sending') and next_at <= :now limit 1",
-                now=now,
-            )
-            if not due:
-                return None
         with self.db.tx() as t:
             if done:
                 self._note(t, done)
