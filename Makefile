@@ -28,7 +28,7 @@ bench: $(VENV)/.installed-dev         ## CPU per sign-in, beside a bare hello
 	@$(BIN)/python bench/bench.py run bench/vestibule.toml --cwd . --python $(BIN)/python $(ARGS)
 
 .env:
-	@cp .env.example .env
+	@install -m 600 .env.example .env
 
 # A stamp newer than the requirement files means: nothing to install.
 $(VENV)/.installed: requirements.txt

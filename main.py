@@ -5,20 +5,22 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import anyio
 import uvicorn
 from fasthtml.common import FastHTML
+from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from auth import MIGRATIONS, EmailAuth, Policy, signed_in
-from templates import STATIC, Templates, head
+from auth import MIGRATIONS, EmailAuth, Policy, Refused, signed_in
+from templates import STATIC, Templates, assets, head
 from utils.database import Unavailable, connect, migrate
 from utils.logs import setup
 from utils.mailer import Console, Nowhere, Sender, Smtp
 from utils.outbox import Outbox
 from utils.server import Protocol
-from utils.settings import Settings, load
+from utils.settings import EX_CONFIG, Settings, load
 from utils.shield import Shield
 
 OUTBOX_MIGRATIONS = Path(__file__).parent / "utils" / "migrations"
@@ -86,18 +88,22 @@ def build(settings: Settings, clock=time.time, transport=None) -> SimpleNamespac
     )
     outbox.render = auth.letter
     auth.people.ensure_admins(settings.admin_emails)
-    for status in (400, 404, 405, 500):
-        app.add_exception_handler(status, auth.on_error)
+    for kind in (HTTPException, 404, 500):
+        app.add_exception_handler(kind, auth.on_error)
     add_pages(app, templates)
 
     async def ready() -> bool:
-        try:
-            await db.run(db.q, "select 1 as one")
-        except db.Unavailable:
-            return False
-        return outbox.alive()
+        looked = False
+        with anyio.move_on_after(5):  # a database that fell silent does not answer at all
+            try:
+                await anyio.to_thread.run_sync(db.q, "select 1 as one", abandon_on_cancel=True)
+                looked = True
+            except db.Unavailable:
+                return False
+        return looked and outbox.alive()
 
-    asgi = Shield(app, settings.base_url, templates.problem, ready, settings.development)
+    dev = settings.development
+    asgi = Shield(app, settings.base_url, templates.problem, ready, dev, assets())
     return SimpleNamespace(app=app, asgi=asgi, auth=auth, db=db, outbox=outbox, templates=templates)
 
 
@@ -114,6 +120,12 @@ if __name__ == "__main__":
         house = build(settings)
     except (Unavailable, RuntimeError) as error:
         sys.exit(f"DATABASE_URL: {error}")
+    except Refused:
+        print(
+            "ADMIN_EMAILS: holds an address that can't be mailed; mend or remove it",
+            file=sys.stderr,
+        )
+        sys.exit(EX_CONFIG)
     print(f"{settings.app_name}: open {settings.base_url}/login", flush=True)
     uvicorn.run(
         house.asgi,
@@ -124,5 +136,7 @@ if __name__ == "__main__":
         proxy_headers=False,  # or whoever connects from this machine chooses their own address
         server_header=False,
         http=Protocol,
+        ws="none",  # no page of ours has a socket; yours may, then write "auto"
         timeout_graceful_shutdown=20,
     )
+    house.db.close()

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import click
 
 from auth import MIGRATIONS, Refused
+from auth.addresses import canonical
 from auth.events import Source
 from auth.keys import Keys
 from auth.people import People
@@ -18,7 +19,7 @@ from auth.users import active_admins
 from main import OUTBOX_MIGRATIONS
 from templates.words import refusal
 from utils import settings as config
-from utils.database import Unavailable, connect, migrate
+from utils.database import Unavailable, connect, migrate, waiting
 
 
 @click.group()
@@ -125,13 +126,19 @@ def doctor() -> None:
     try:
         settings = config.load()
         db = connect(settings.database_url)
-        migrate(db, MIGRATIONS, OUTBOX_MIGRATIONS)
-        admins = active_admins(db)
+        missing = waiting(db, MIGRATIONS, OUTBOX_MIGRATIONS)
+        admins = 0 if missing else active_admins(db)
     except Unavailable as error:
         raise click.ClickException(
             f"DATABASE_URL: {error}; check that the server runs, or that this process may write the file"
         ) from error
-    click.echo("good  database")
+    then = f", {missing} migrations to run at the next start" if missing else ""
+    click.echo(f"good  database{then}")
+    for address in settings.admin_emails:
+        if canonical(address) is None:
+            raise click.ClickException(
+                f"ADMIN_EMAILS: {address} can't be mailed; mend or remove it"
+            )
     if not admins and not settings.admin_emails:
         raise click.ClickException(
             "ADMIN_EMAILS: there is no admin; write an address, or add-user --role admin"

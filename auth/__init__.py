@@ -12,7 +12,8 @@ comes about), email_auth.py (the plug), guards.py (who may pass), routes.py (the
 
 from pathlib import Path
 
-from auth.email_auth import Caller, EmailAuth
+from auth.caller import Caller, SessionData
+from auth.email_auth import EmailAuth
 from auth.guards import admin_required, role_required, signed_in
 from auth.signin import Policy, Refused
 
@@ -24,6 +25,7 @@ __all__ = [
     "EmailAuth",
     "Policy",
     "Refused",
+    "SessionData",
     "admin_required",
     "role_required",
     "signed_in",

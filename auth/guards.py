@@ -23,7 +23,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from auth.email_auth import Caller, problem, wants_json
+from auth.caller import Caller
+from auth.gate import problem, wants_json
 from auth.signin import safe_next
 
 log = logging.getLogger("auth.guards")
@@ -66,18 +67,30 @@ class Guard:
             # The route is registered already, with the handler as it was: unguarded.
             raise TypeError(f"@{self.__name__} must stand below the route decorator, not above it")
         signature = inspect.signature(handler)
+        for parameter in signature.parameters.values():
+            if parameter.kind not in (_REQUEST.kind, parameter.POSITIONAL_OR_KEYWORD):
+                raise TypeError(
+                    f"@{self.__name__}: handlers take named parameters, not {parameter}"
+                )
+            if parameter.name == "session" and parameter.annotation is dict:
+                # FastHTML fills a dict from the request: what the client sent would be believed.
+                raise TypeError(
+                    f"@{self.__name__}: write `session` without a type, or `SessionData`"
+                )
+        stacked = _REQUEST.name in signature.parameters
 
         @wraps(handler)
         async def guarded(*args: Any, **kw: Any) -> Any:
-            refusal = self.check(kw.pop(_REQUEST.name))
+            request = kw[_REQUEST.name] if stacked else kw.pop(_REQUEST.name)
+            refusal = self.check(request)
             if refusal is not None:
                 return refusal
             if inspect.iscoroutinefunction(handler):
                 return await handler(*args, **kw)
             return await run_in_threadpool(handler, *args, **kw)
 
-        # The handler need not ask for the request itself.
-        parameters = [*signature.parameters.values(), _REQUEST]
+        # The handler need not ask for the request itself; a guard below this one did already.
+        parameters = [*signature.parameters.values(), *([] if stacked else [_REQUEST])]
         guarded.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
         return guarded
 
@@ -106,7 +119,8 @@ def to_login(request: Request) -> Response:
     """To the door, and back here afterwards."""
     if wants_json(request):
         return problem(401)
-    page = _page_of(request)
+    # `10:30` and `(a)` are as good as `10%3A30` and `%28a%29`, and these pass the strict check.
+    page = quote(_page_of(request), safe="/?=&%+")
     return redirect(request, f"{LOGIN}?next={quote(page)}" if safe_next(page) == page else LOGIN)
 
 
@@ -121,9 +135,14 @@ def no_access(request: Request) -> Response:
 
 def _page_of(request: Request) -> str:
     """The page the person looks at: for a fragment or a form it is not the URL that was asked for."""
-    url = request.headers.get("hx-current-url") or str(request.url)
     if request.method not in ("GET", "HEAD") and not is_htmx(request):
         return ""
+    # As it was sent: decoded, a path with ä or a space in it would not be one any more.
+    scope = request.scope
+    sent = scope.get("raw_path", b"") + (
+        b"?" + scope["query_string"] if scope["query_string"] else b""
+    )
+    url = request.headers.get("hx-current-url") or sent.decode("latin1")
     try:
         parts = urlsplit(url)
     except ValueError:  # `http://[`: the header is the client's

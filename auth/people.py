@@ -41,10 +41,11 @@ class People:
 
     def find(self, query: str, page: int) -> PeoplePage:
         query = query.strip()[:MAX_NAME].replace("\0", "")
-        page = max(1, min(page, 1_000_000))
-        found, total = users.search(self.db, query, PAGE_SIZE, (page - 1) * PAGE_SIZE)
-        counts = users.counts(self.db, int(self.clock()) - WEEK)
+        total = users.count(self.db, query)
         pages = max(1, -(-total // PAGE_SIZE))
+        page = max(1, min(page, pages))
+        found = users.search(self.db, query, PAGE_SIZE, (page - 1) * PAGE_SIZE)
+        counts = users.counts(self.db, int(self.clock()) - WEEK)
         return PeoplePage(found, total, page, pages, query, counts, users.roles(self.db))
 
     def add(self, actor: User | None, typed: str, name: str, role: str, source: Source) -> User:
@@ -56,6 +57,7 @@ class People:
         if len(name) > MAX_NAME or not name.isprintable():
             raise Refused("name_invalid", most=MAX_NAME)
         with self.db.tx(lock=PEOPLE_LOCK) as t:
+            self._may(t, actor)
             self._known_role(t, role)
             if not users.add(t, self.keys.new_id(), address, name, role, int(self.clock())):
                 raise Refused("user_exists", address=address)
@@ -64,6 +66,7 @@ class People:
 
     def set_role(self, actor: User | None, id: str, role: str, source: Source) -> User:
         with self.db.tx(lock=PEOPLE_LOCK) as t:
+            self._may(t, actor)
             self._known_role(t, role)
             user = self._person(t, id)
             if role != user.role:
@@ -78,6 +81,7 @@ class People:
     def disable(self, actor: User | None, id: str, source: Source) -> User:
         """No sign-in, no session, until enabled again."""
         with self.db.tx(lock=PEOPLE_LOCK) as t:
+            self._may(t, actor)
             user = self._person(t, id)
             self._not_oneself(actor, user, "disable_self")
             users.disable(t, id, int(self.clock()))
@@ -88,6 +92,7 @@ class People:
 
     def enable(self, actor: User | None, id: str, source: Source) -> User:
         with self.db.tx(lock=PEOPLE_LOCK) as t:
+            self._may(t, actor)
             user = self._person(t, id)
             users.enable(t, id)
             self._record(t, events.USER_ENABLED, actor, user.address, source)
@@ -96,11 +101,12 @@ class People:
     def delete(self, actor: User | None, id: str, source: Source) -> None:
         """The row and all sessions. The same address, added again, is a new person without old rights."""
         with self.db.tx(lock=PEOPLE_LOCK) as t:
+            self._may(t, actor)
             user = self._person(t, id)
             self._not_oneself(actor, user, "delete_self")
-            self._end(t, user)
             users.delete(t, id)
             self._keep_an_admin(t)
+            self._end(t, user)
             self._record(t, events.USER_DELETED, actor, user.address, source)
 
     def ensure_admins(self, addresses: tuple[str, ...]) -> None:
@@ -125,6 +131,12 @@ class People:
 
     def by_address(self, typed: str) -> User:
         return self._must(users.by_address(self.db, self._must_address(typed)))
+
+    def _may(self, t: Any, actor: User | None) -> None:
+        """An admin who was demoted a moment ago may have a request under way."""
+        now = users.by_id(t, actor.id) if actor else None
+        if actor and (now is None or now.role != "admin" or now.disabled_at is not None):
+            raise Refused("not_admin")
 
     def _must_address(self, typed: str) -> str:
         address = canonical(typed)
@@ -154,8 +166,10 @@ class People:
             raise Refused("last_admin")
 
     def _end(self, t: Any, user: User) -> None:
-        sessions.end_all(t, user.id)
+        # After the user's own row, and in this order: as a sign-in does it, or the two would wait for
+        # each other.
         challenges.end_all(t, user.address)
+        sessions.end_all(t, user.id)
 
     def _record(
         self, t: Any, kind: str, actor: User | None, subject: str, source: Source, detail: str = ""

@@ -7,11 +7,13 @@ way of finding parameters (cookies and headers before the form) is not theirs.
 from typing import Any
 from urllib.parse import parse_qsl
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from auth.email_auth import EmailAuth, wants_json
+from auth.email_auth import EmailAuth
+from auth.gate import wants_json
 from auth.guards import LOGIN, NO_ACCESS, is_htmx, redirect
 from auth.signin import HOME, Pending, Refused, safe_next
 
@@ -39,22 +41,26 @@ STATUS = {
     "disable_self": 422,
     "delete_self": 422,
     "last_admin": 422,
+    "not_admin": 403,
 }
 
 
 async def fields(request: Request, *names: str) -> list[str]:
     """The named fields of the form body, '' when absent. Never a query, header or cookie.
 
-    A field that comes twice, or as a file, counts as '': which of two values was meant is not for us
-    to guess.
+    A field that comes twice counts as '': which of two values was meant is not for us to guess.
+    Raises HTTPException 400 for what is no form of ours, files among it.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind, _, more = request.headers.get("content-type", "").lower().partition(";")
+    kind = kind.strip()
+    if "charset" in more and "utf-8" not in more:
+        raise HTTPException(400)  # no browser sends our forms in another, and some break text
     pairs: list[tuple[str, Any]] = []
     if kind == "multipart/form-data":
         pairs = list((await request.form(max_files=0, max_fields=50)).multi_items())
     elif kind == "application/x-www-form-urlencoded":
         # Starlette's parser for this is fed byte by byte, and takes ten times as long.
-        body = (await request.body()).decode("latin-1")
+        body = (await request.body()).decode("utf-8", "replace")
         pairs = list(parse_qsl(body, keep_blank_values=True))
     found = []
     for name in names:
@@ -110,7 +116,10 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
         pending = await run(rules.pending, auth.cookie(request, auth.signin_cookie))
         if pending is None:
             return redirect(request, LOGIN)
-        return HTMLResponse(pages.page("Enter your code", pages.code(pending), width="door"))
+        content = pages.code(pending)
+        if pending.exhausted:
+            content = pages.code_over(pending.address, pending.next_path, Refused("code_exhausted"))
+        return HTMLResponse(pages.page("Enter your code", content, width="door"))
 
     async def verify_code(request: Request) -> Response:
         code, timezone = await fields(request, "code", "timezone")
@@ -119,8 +128,10 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
         try:
             arrival = await run(rules.verify_code, token, code, timezone, old, auth.source(request))
         except Refused as refused:
-            if refused.reason == "no_signin" and request.scope["auth"]:
-                return redirect(request, HOME)  # another tab was faster
+            if refused.reason in ("no_signin", "code_used") and request.scope["auth"]:
+                return redirect(
+                    request, HOME
+                )  # another tab, or the first of two clicks, was faster
             return await refuse_code(request, token, refused)
         response = redirect(request, arrival.next_path)
         auth.admit(response, arrival)
@@ -142,13 +153,13 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
         return HTMLResponse(pages.fragment("", pages.again(pending)))
 
     async def refuse_code(request: Request, token: str | None, refused: Refused) -> Response:
-        """The refusal inside the form it belongs to; without a live sign-in, the way to a new one."""
+        """The refusal inside the form it belongs to; where no code will work, the way to a new one."""
         pending: Pending | None = await run(rules.pending, token)
-        if pending and refused.reason not in ("code_wrong_last", "code_exhausted"):
+        if pending and not pending.exhausted:
             content = pages.code(pending, refused)
         else:
-            address = pending.address if pending else refused.facts.get("address", "")
-            content = pages.code_over(address, refused)
+            known = pending.__dict__ if pending else refused.facts
+            content = pages.code_over(known.get("address", ""), known.get("next_path", ""), refused)
         return answer(auth, request, "Enter your code", content, refused)
 
     async def logout(request: Request) -> Response:

@@ -28,6 +28,15 @@ SIGN_IN = "sign-in"  # a challenge's purpose; part of what its code is derived f
 CODE_MAIL = "code"  # the kind of letter that carries it
 HOME = "/dashboard"
 MAX_TYPED_CODE = 100
+# Nobody wants to arrive at the door again, or at what only takes forms.
+NO_PLACES = (
+    "/login",
+    "/create_code",
+    "/verify_code",
+    "/resend_code",
+    "/logout",
+    "/logout_everywhere",
+)
 
 
 @dataclass(frozen=True)
@@ -70,6 +79,8 @@ class Pending:
     expires_in: int
     resend_in: int | None  # None: no resend is left
     sure: bool  # is a mail certain? Only where everybody may sign up
+    next_path: str  # where the person wanted to go
+    exhausted: bool  # no try is left for the code that was mailed
 
 
 @dataclass(frozen=True)
@@ -132,7 +143,7 @@ class SignIn:
             if old_token:
                 challenges.end_of_browser(t, digest(old_token))
             challenges.create(t, challenge)
-            self.send(t, CODE_MAIL, challenge.id, challenge.expires_at - self.policy.mail_margin)
+            self.send(t, CODE_MAIL, challenge.id, self._mail_until(challenge))
             self._record(t, events.CODE_REQUESTED, address, source)
         return token, self._pending(challenge, now)
 
@@ -153,7 +164,7 @@ class SignIn:
             new_code = seen.code_tries >= self.policy.tries_per_code
             if not challenges.resend(t, seen, now, new_code):
                 raise Refused("resend_wait", retry_after=1)  # the same click, twice
-            self.send(t, CODE_MAIL, seen.id, seen.expires_at - self.policy.mail_margin)
+            self.send(t, CODE_MAIL, seen.id, self._mail_until(seen))
             self._record(t, events.CODE_REQUESTED, seen.address, source, detail="again")
         return self.pending(token) or self._pending(seen, now)
 
@@ -227,7 +238,7 @@ class SignIn:
             if user is None:
                 return None
             if not challenges.consume(t, challenge.id, now):
-                raise Refused("code_used", address=challenge.address)  # takes all of the above back
+                raise Refused("code_used", address=challenge.address, next_path=challenge.next_path)
             if old_session:  # ASVS 7.2.4: the old one ends when a new one begins
                 sessions.end(t, digest(old_session))
             ends = now + self.policy.session_max_seconds
@@ -236,13 +247,12 @@ class SignIn:
         return Arrival(token, user, challenge.next_path)
 
     def _signs_up(self, t: Any, address: str, now: int, source: Source) -> bool:
-        """Add whoever may sign up and is not there yet; False for the disabled and for strangers."""
+        """Add whoever may sign up; True when they may, also when another request was faster."""
         if not self._may_sign_up(address):
             return False
-        added = users.add(t, self.keys.new_id(), address, "", "user", now)
-        if added:
+        if users.add(t, self.keys.new_id(), address, "", "user", now):
             self._record(t, events.USER_CREATED, address, source, detail="sign-up")
-        return added
+        return True
 
     def _wrong(self, challenge: Challenge, source: Source) -> Refused:
         left = min(
@@ -261,7 +271,9 @@ class SignIn:
             self._refuse_dead(challenge, now)
         except Refused as refused:
             return refused
-        return Refused("code_exhausted", retry_after=self._resend_in(challenge, now) or 1)
+        wait = self._resend_in(challenge, now)
+        ends = max(1, challenge.expires_at - now)
+        return Refused("code_exhausted", retry_after=ends if wait is None else max(1, wait))
 
     # ---- leaving
     def end_session(self, token: str, user: User, source: Source) -> None:
@@ -272,8 +284,10 @@ class SignIn:
     def end_everything(self, user: User, source: Source) -> None:
         """All sessions and all pending sign-ins of one person."""
         with self.db.tx() as t:
-            sessions.end_all(t, user.id)
+            # In the order in which a sign-in writes them: one that is under way is waited for here,
+            # and its session ended after it has begun.
             challenges.end_all(t, user.address)
+            sessions.end_all(t, user.id)
             self._record(t, events.LOGOUT, user.address, source, actor=user.id, detail="everywhere")
 
     # ---- what the above have in common
@@ -284,10 +298,12 @@ class SignIn:
         return challenge
 
     def _refuse_dead(self, challenge: Challenge, now: int) -> None:
+        where = {"address": challenge.address, "next_path": challenge.next_path}
         if challenge.used_at is not None:
-            raise Refused("code_used", address=challenge.address)
-        if challenge.expires_at <= now or challenge.issued_at > now + self.policy.clock_skew:
-            raise Refused("code_expired", address=challenge.address)
+            raise Refused("code_used", **where)
+        early = challenge.issued_at > now + self.policy.clock_skew
+        if challenge.expires_at <= now or early or self._code(challenge) is None:
+            raise Refused("code_expired", **where)
 
     def _pending(self, challenge: Challenge, now: int) -> Pending:
         return Pending(
@@ -297,10 +313,18 @@ class SignIn:
             expires_in=max(0, challenge.expires_at - now),
             resend_in=self._resend_in(challenge, now),
             sure=self.policy.signup == "open" and not self.policy.signup_domains,
+            next_path=challenge.next_path,
+            exhausted=challenge.code_tries >= self.policy.tries_per_code
+            or challenge.total_tries >= self.policy.tries_per_challenge,
         )
 
+    def _mail_until(self, challenge: Challenge) -> int:
+        """No mail after this: the code in it would be dead, or nearly so, when it is read."""
+        return challenge.expires_at - min(self.policy.mail_margin, self.policy.code_seconds // 4)
+
     def _resend_in(self, challenge: Challenge, now: int) -> int | None:
-        if challenge.resends >= len(self.policy.resend_waits):
+        """Seconds until the next resend may be asked for; None when there is none any more."""
+        if challenge.resends >= len(self.policy.resend_waits) or now >= self._mail_until(challenge):
             return None
         return max(0, challenge.sent_at + self.policy.resend_waits[challenge.resends] - now)
 
@@ -359,7 +383,9 @@ def safe_next(path: str | None) -> str:
     if re.match(r"/(%2f|%5c)", path, re.I) or re.search(r"%(0[0-9a-f]|1[0-9a-f]|7f)", path, re.I):
         return HOME
     parts = urlsplit(path)
-    return HOME if parts.scheme or parts.netloc else path
+    if parts.scheme or parts.netloc or parts.path in NO_PLACES:
+        return HOME
+    return path
 
 
 def known_zone(name: str) -> str | None:

@@ -83,24 +83,32 @@ def roles(t: Any) -> list[str]:
     return [row["name"] for row in t.q("select name from roles order by name")]
 
 
-def search(t: Any, text: str, limit: int, offset: int) -> tuple[list[User], int]:
-    """One page of the people whose address or name holds `text`, and how many there are in all."""
-    escaped = text.lower().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    like = f"%{escaped}%"
-    total = t.q(
+def count(t: Any, text: str) -> int:
+    """How many people have `text` in their address or name."""
+    rows = t.q(
         "select count(*) as n from users"
         " where lower(address) like :like escape '\\' or lower(name) like :like escape '\\'",
-        like=like,
-    )[0]["n"]
+        like=_like(text),
+    )
+    return int(rows[0]["n"])
+
+
+def search(t: Any, text: str, limit: int, offset: int) -> list[User]:
+    """Those people, by address, one page of them."""
     rows = t.q(
         "select * from users"
         " where lower(address) like :like escape '\\' or lower(name) like :like escape '\\'"
         " order by address limit :limit offset :offset",
-        like=like,
+        like=_like(text),
         limit=limit,
         offset=offset,
     )
-    return [User(**row) for row in rows], int(total)
+    return [User(**row) for row in rows]
+
+
+def _like(text: str) -> str:
+    escaped = text.lower().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return f"%{escaped}%"
 
 
 def counts(t: Any, since: int) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 from templates import admin, pages
 from templates.emails import CodeLetter
-from templates.layout import STATIC, Layout, head
+from templates.layout import STATIC, Layout, assets, head
 from templates.words import REFUSALS
 
 MAIL_OFF = "Mail is switched off on this server, so no code will arrive. Ask whoever runs it."
@@ -21,7 +21,8 @@ class Templates(Layout):
         return pages.login(next_path, address, refused, self._note)
 
     def code(self, pending, refused=None, notice=""):
-        return pages.code(pending, refused, notice, self.app_name)
+        off = MAIL_OFF if self._note == MAIL_OFF else ""
+        return pages.code(pending, refused, notice, self.app_name, off)
 
     def home(self, caller):
         return self.page("Welcome", *pages.home(caller, self.app_name), caller=caller)
@@ -29,10 +30,13 @@ class Templates(Layout):
     def dashboard(self, caller):
         return self.page("Dashboard", pages.dashboard(caller), caller=caller)
 
-    def problem(self, status, request_id="", caller=None):
+    def problem(self, what, request_id="", caller=None):
         """A whole page, since it stands for one."""
-        title = pages.PROBLEMS.get(status, pages.PROBLEMS[500])[0]
-        return self.page(title, *pages.problem(status, request_id), caller=caller, width="door")
+        content = pages.problem(what, request_id)
+        return self.page(pages.words_of(what)[0], *content, caller=caller, width="door")
+
+    def sorry(self, what):
+        return self.fragment("", pages.sorry(what))
 
     again = staticmethod(pages.again)
     code_over = staticmethod(pages.code_over)
@@ -40,4 +44,4 @@ class Templates(Layout):
     people = staticmethod(admin.people)
 
 
-__all__ = ["REFUSALS", "STATIC", "Templates", "head"]
+__all__ = ["REFUSALS", "STATIC", "Templates", "assets", "head"]

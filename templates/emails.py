@@ -78,5 +78,5 @@ class CodeLetter:
 
     def __call__(self, address, code):
         known = self._known | {"code": code}
-        html = "<!doctype html>\n" + self._html(code=code).replace("><", ">\n<")
+        html = self._html(code=code).replace("><", ">\n<")
         return Letter(address, self._subject.format(**known), _TEXT.format(**known), html)

@@ -50,6 +50,11 @@ def asset(name):
     return f"/static/{name}?v={crc32((STATIC / name).read_bytes()):08x}"
 
 
+def assets():
+    """Every asset's URL, for whoever decides what browsers may keep."""
+    return [asset(path.name) for path in STATIC.iterdir() if path.is_file()]
+
+
 def mark():
     """The door, ajar."""
     path = (

@@ -1,6 +1,7 @@
 """The pages of signing in, and the few that every app has. Data in, HTML out."""
 
 from datetime import UTC, datetime
+from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 from fasthtml.common import *
@@ -79,7 +80,7 @@ _CODE = Still(
     ),
     Div(
         "⟦again⟧",
-        P(A("Use another address", href="/login", cls="quiet")),
+        P(A("Use another address", href="⟦login⟧", cls="quiet")),
         Details(
             Summary("Nothing arrived?"),
             Ul(
@@ -109,14 +110,17 @@ _SEND_AGAIN = Safe(
 _WAIT = Still(P("You can ask for the code again in ⟦wait⟧.", cls="soft"), Noscript(_SEND_AGAIN))
 
 
-def code(pending, refused=None, notice="", app_name=""):
+def code(pending, refused=None, notice="", app_name="", note=""):
     """The one field for the code, and the two side roads: send again, another address."""
     message = refused_alert(refused)
     if notice == "resent":
         message = alert(
             "We have sent the code again.", "Use the newest email.", kind="ok", focus=False
         )
+    if note and not refused:
+        message = alert(note, kind="note", focus=False)
     return _CODE(
+        login=f"/login?{urlencode({'next': pending.next_path})}",
         digits=str(pending.code_length),
         address=pending.address,
         unless="" if pending.sure else ", if it is registered here",
@@ -134,7 +138,7 @@ def again(pending):
         return P("The code has run out. ", A("Start again", href="/login"), id="again")
     delay = pending.expires_in
     if pending.resend_in is None:
-        inside = P("We have sent the code as often as we can.", cls="soft")
+        inside = P("Still nothing? ", A("Start again", href="/login"), cls="soft")
     elif pending.resend_in:
         inside, delay = _WAIT(wait=duration(pending.resend_in)), min(delay, pending.resend_in)
     else:
@@ -142,12 +146,14 @@ def again(pending):
     return _AGAIN(inside=inside, delay=str(max(1, delay)))
 
 
-def code_over(address, refused):
+def code_over(address, next_path, refused):
     """When no code will work here any more: why, and one button that starts again."""
-    road = A("Sign in", href="/login", cls="button")
+    login = f"/login?{urlencode({'next': next_path})}" if next_path else "/login"
+    road = A("Sign in", href=login, cls="button")
     if address:
         road = Form(
             Input(type="hidden", name="email", value=address),
+            Input(type="hidden", name="next", value=next_path),
             Button("Send a new code", id="submit-btn"),
             **post("/create_code", "#door", hx_disabled_elt="#submit-btn"),
         )
@@ -155,7 +161,7 @@ def code_over(address, refused):
         H1("Enter your code"),
         Div(refused_alert(refused), id="code-error"),
         road,
-        Div(P(A("Use another address", href="/login", cls="quiet")), cls="roads")
+        Div(P(A("Use another address", href=login, cls="quiet")), cls="roads")
         if address
         else NOTHING,
     )
@@ -218,16 +224,27 @@ def no_access():
     )
 
 
-def problem(status, request_id=""):
+def problem(what, request_id=""):
     """Any error: what it means for the person, and the way on."""
-    lead, rest = PROBLEMS.get(status, PROBLEMS[500])
+    lead, rest = words_of(what)
     number = P("If you ask for help, mention ", Code(request_id), ".", cls="hint")
     return (
         H1(lead),
         P(rest),
-        number if request_id and status >= 500 else NOTHING,
+        number if request_id and what in (500, 503) else NOTHING,
         P(A("Go to the front page", href="/", cls="button")),
     )
+
+
+def sorry(what):
+    """The same for htmx, which draws it into the page that is there."""
+    lead, rest = words_of(what)
+    return alert(f"{lead}.", rest)
+
+
+def words_of(what):
+    client_fault = isinstance(what, int) and 400 <= what < 500
+    return PROBLEMS.get(what, PROBLEMS[400 if client_fault else 500])
 
 
 # ---- times

@@ -2,7 +2,7 @@
 
 REFUSALS = {
     "email_missing": ("Enter your email address.", ""),
-    "email_invalid": ("That is not an email address.", "Enter one like name@example.com."),
+    "email_invalid": ("We can’t send mail to that.", "Enter one like name@example.com."),
     "not_registered": (
         "{address} is not registered here.",
         "Check it, or ask an admin to add you.",
@@ -16,11 +16,11 @@ REFUSALS = {
     ),
     "code_wrong_last": (
         "That code is not right, and it was the last try.",
-        "Send a new code to go on.",
+        "Ask for a new code.",
     ),
-    "code_expired": ("That code has run out.", "Send a new code to go on."),
-    "code_used": ("That code was used already.", "Send a new code to go on."),
-    "code_exhausted": ("There were too many wrong codes.", "Send a new code to go on."),
+    "code_expired": ("That code has run out.", "Ask for a new code."),
+    "code_used": ("That code was used already.", "Ask for a new code."),
+    "code_exhausted": ("There were too many wrong codes.", "Ask for a new code."),
     "no_signin": (
         "No sign-in was started here.",
         "A code works only in the browser that asked for it.",
@@ -35,34 +35,38 @@ REFUSALS = {
         "Use at most {most}.",
     ),
     "user_exists": ("{address} is there already.", "Search for it in the list."),
-    "user_unknown": ("That person is not here any more.", "Nothing was changed."),
+    "user_unknown": ("There is no such person here.", "Nothing was changed."),
     "role_unknown": ("There is no such role.", "Choose one from the list."),
     "role_self": ("You can't change your own role.", "Ask another admin to do it."),
     "disable_self": ("You can't disable yourself.", "Ask another admin to do it."),
     "delete_self": ("You can't delete yourself.", "Ask another admin to do it."),
+    "not_admin": ("You are not an admin any more.", "Nothing was changed."),
     "last_admin": ("That is the last active admin.", "Make somebody else an admin first."),
 }
 
 DONE = {
     "added": "{address} can sign in now.",
-    "role": "{address} has a new role. It counts at once.",
+    "role": "{address} has a new role. It counts from their next click.",
     "disabled": "{address} is disabled and signed out everywhere.",
     "enabled": "{address} can sign in again.",
 }
 
+# By status, or by a name where the status does not say enough.
 PROBLEMS = {
     400: (
         "That request makes no sense to us",
         "Go back and try again. If it happens again, reload the page.",
     ),
-    403: (
+    401: ("Sign in first", "Then open this page again."),
+    403: ("You can’t open this", "If you need it, ask an admin for the right role."),
+    "cross_site": (
         "That came from another site",
         "For your safety nothing was changed. Open the page here and try again.",
     ),
     404: ("There is no such page", "The address may be mistyped, or the page has moved."),
     405: ("That can't be done here", "Go back and use the buttons of the page."),
     413: ("That is too much at once", "Send less than 64 kB and at most 50 fields."),
-    500: ("Something went wrong on our side", "Nothing was half done. Try again in a moment."),
+    500: ("Something went wrong on our side", "Try again in a moment."),
     503: ("We can't answer right now", "Nothing is lost. Try again in a few seconds."),
 }
 

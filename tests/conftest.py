@@ -52,7 +52,7 @@ class House:
 
     @property
     def base_url(self):
-        return next(iter(self.auth._origins)) if self.auth._secure else BASE_URL
+        return next(iter(self.auth.origins)) if self.auth._secure else BASE_URL
 
     def add(self, address, role="user", name=""):
         """As an admin would, through the rules."""

@@ -61,7 +61,7 @@ def test_roles_and_doors_are_opened_and_closed(house, ada, htmx):
     ("email", "name", "role", "says"),
     [
         ("", "", "user", "Enter your email address"),
-        ("not an address", "", "user", "not an email address"),
+        ("not an address", "", "user", "send mail to that"),
         ("admin@example.com", "", "user", "is there already"),
         ("new@example.org", "x" * 201, "user", "too long"),
         ("new@example.org", "a\x00b", "user", "can&#x27;t be shown"),
@@ -144,6 +144,37 @@ def test_search_and_paging_find_everybody(house, admin):
 )
 def test_odd_queries_still_draw_the_list(admin, query):
     assert admin.get(f"/admin?{query}").status_code == 200
+
+
+@pytest.mark.parametrize("query", ["Özgür", "özgür", "ÜNAL", "ünal"])
+def test_search_knows_all_letters(house, admin, query):
+    house.add("oz@example.org", name="Özgür Ünal")
+    assert listed(admin.get("/admin", params={"q": query})) == ["oz@example.org"]
+
+
+def test_a_page_beyond_the_last_is_the_last(admin):
+    assert listed(admin.get("/admin?page=999")) == [ADMIN]
+
+
+def test_who_was_demoted_a_moment_ago_changes_nothing(house, ada):
+    rules = house.auth.people
+    other = house.add("other@example.org", role="admin")
+    rules.set_role(None, other.id, "user", Source())
+    with pytest.raises(Refused, match="not_admin"):
+        rules.disable(other, id_of(house, ada), Source())
+
+
+def test_what_was_typed_is_still_there_after_a_refusal(admin):
+    page = admin.post("/admin/people", email="not an address", name="Bob", role="admin")
+    soup = BeautifulSoup(page.text, "html.parser")
+    assert soup.find(id="new-email")["value"] == "not an address"
+    assert soup.find(id="new-name")["value"] == "Bob"
+    assert soup.select_one("#new-role option[selected]")["value"] == "admin"
+
+
+def test_a_change_comes_back_to_the_same_place_of_the_list(house, admin, ada):
+    done = admin.post(f"/admin/people/{id_of(house, ada)}/disable", q="ada", page="1")
+    assert "q=ada&page=1&done=disabled" in done.headers["location"]
 
 
 def test_a_name_is_text_and_nothing_else(house, admin):

@@ -8,7 +8,7 @@ import pytest
 
 from auth import MIGRATIONS
 from main import OUTBOX_MIGRATIONS
-from tests.serving import together
+from tests.serving import Tab, together
 from utils.database import Unavailable, connect, migrate
 
 
@@ -186,6 +186,29 @@ def test_a_write_lock_that_is_held_too_long_is_503_and_then_all_is_well(build, t
     lock.close()
     assert door.ask("a@example.org").status_code == 303
     assert door.enter(door.read_code()).status_code == 303
+
+
+def test_the_event_loop_goes_on_while_a_request_waits_for_a_lock(serve, sink, tmp_path):
+    server = serve(SMTP_PORT=sink.port, SIGNUP="open", DATABASE_URL=f"sqlite:///{tmp_path}/held.db")
+    lock = apsw.Connection(str(tmp_path / "held.db"))
+    lock.execute("begin immediate")
+    answers = []
+
+    def ask():
+        answers.append(Tab(server).post("/create_code", email="a@example.org").status_code)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    tab = Tab(server)
+    for _ in range(20):
+        assert tab.get("/healthz").status_code == 200
+    assert tab.get("/dashboard").status_code == 303
+    assert not answers and thread.is_alive()  # it waits, and nobody else did
+    lock.execute("rollback")
+    lock.close()
+    thread.join(10)
+    assert answers == [303]
+    assert sink.code("a@example.org")
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 from starlette.responses import PlainTextResponse
 
-from auth import admin_required, role_required, signed_in
+from auth import Caller, SessionData, admin_required, role_required, signed_in
 from auth.events import Source
 
 
@@ -64,6 +64,20 @@ def pages(house):
             return PlainTextResponse(str(error), 418)
         return "written"
 
+    @app.get("/typed")
+    async def typed(auth: Caller, session: SessionData):
+        return f"{auth and auth.role} {dict(session)}"
+
+    @app.post("/typed")
+    async def typed_post(auth: Caller):
+        return f"{auth and auth.role}"
+
+    @app.get("/both")
+    @signed_in
+    @role_required("editor")
+    async def both(auth):
+        return auth.role
+
     @app.get("/too-much", before=signed_in)
     async def too_much(session):
         session["x"] = "y" * 5000
@@ -90,6 +104,9 @@ def test_the_query_comes_back_too(pages, ada):
     door = pages.door()
     answer = door.get("/any?page=2&q=a%20b")
     assert answer.headers["location"] == "/login?next=/any%3Fpage%3D2%26q%3Da%2520b"
+    odd = door.get("/any?t=10:30&ids=1,2&who=ada@example.org&x=(a)").headers["location"]
+    came = door.get(odd).text
+    assert "/any?t=10%3A30&amp;ids=1%2C2&amp;who=ada%40example.org&amp;x=%28a%29" in came
     page = door.get(answer.headers["location"])
     assert 'name="next" value="/any?page=2&amp;q=a%20b"' in page.text
     assert (
@@ -143,6 +160,37 @@ def test_a_guard_above_the_route_raises_at_import(house, guard):
         @house.app.get("/wrong-order")
         def page():
             return "open to all"
+
+
+def test_a_type_on_auth_or_session_brings_no_strangers_words_in(pages, ada):
+    door = pages.door()
+    assert door.get("/typed?role=admin&auth=x&user=1&session_id=1").text == "None {}"
+    headers = {"Sec-Fetch-Site": "same-origin"}
+    body = {"user": {"role": "admin"}, "session_id": "1"}
+    assert door.client.post("/typed", json=body, headers=headers).text == "None"
+    door.sign_in(ada)
+    assert door.get("/typed?role=admin").text.startswith("user {'auth': 'ada@example.org'")
+    assert door.client.post("/typed", json=body, headers=headers).text == "user"
+
+
+def test_two_guards_hold_both(pages, ada, admin):
+    door = pages.door()
+    assert door.get("/both").headers["location"] == "/login?next=/both"
+    door.sign_in(ada)
+    assert door.get("/both").headers["location"] == "/no_access_right"
+    assert admin.get("/both").text == "admin"
+
+
+def test_what_a_guard_cant_guard_is_refused_at_import():
+    with pytest.raises(TypeError, match="session"):
+
+        @signed_in
+        def page(session: dict): ...
+
+    with pytest.raises(TypeError, match="named parameters"):
+
+        @signed_in
+        def other(**kw): ...
 
 
 def test_without_a_session_there_is_nobody_and_nothing_to_write(pages):

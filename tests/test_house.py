@@ -18,6 +18,8 @@ ORDER = [
     {"keys", "addresses"},
     {"challenges", "users", "sessions", "events"},
     {"signin", "people"},
+    {"caller"},
+    {"gate"},
     {"email_auth"},
     {"guards"},
     {"routes"},
@@ -86,7 +88,7 @@ def test_only_templates_say_html():
 
 
 def test_only_the_http_files_say_statuses():
-    http = {"routes.py", "guards.py", "admin.py", "email_auth.py", "testing.py"}
+    http = {"routes.py", "guards.py", "admin.py", "gate.py", "email_auth.py", "testing.py"}
     for path in (ROOT / "auth").glob("*.py"):
         if path.name not in http:
             found = [

@@ -56,10 +56,10 @@ def test_a_person_from_first_to_last(manage, build):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("add-user", "nonsense"), "not an email address"),
+        (("add-user", "nonsense"), "send mail to that"),
         (("add-user", "a@example.org", "--role", "emperor"), "no such role"),
-        (("set-role", "nobody@example.org", "user"), "not here any more"),
-        (("disable", "nobody@example.org"), "not here any more"),
+        (("set-role", "nobody@example.org", "user"), "no such person"),
+        (("disable", "nobody@example.org"), "no such person"),
         (("no-such-command",), "No such command"),
         (("add-user",), "Missing argument"),
         (("users", "--nonsense"), "No such option"),

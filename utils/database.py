@@ -23,12 +23,23 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 BUSY_MS = 5000
+LOOP_MS = 50  # on the event loop, before the wait moves into a thread
 POOL_SECONDS = 5
+PG_TIMEOUTS = (
+    "set statement_timeout = '10s'",
+    "set lock_timeout = '5s'",
+    "set idle_in_transaction_session_timeout = '30s'",
+)
+PG_PATIENCE = ("set local statement_timeout = 0", "set local lock_timeout = 0")
 MIGRATION_LOCK = 726354
 
 
 class Unavailable(Exception):
     """The database can't serve: locked for too long, disk full, connection lost. Nothing is half done."""
+
+
+class Busy(Unavailable):
+    """Somebody else holds it; later it may serve."""
 
 
 class Tx:
@@ -56,6 +67,7 @@ class SQLite:
     """
 
     Unavailable = Unavailable
+    skip_locked = ""  # what a claim needs so that workers don't queue for one row
 
     def __init__(self, path: str | Path):
         path = Path(path)
@@ -68,27 +80,34 @@ class SQLite:
                 os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         except OSError as error:
             raise Unavailable(f"can't open the SQLite file: {error.strerror}") from error
-        self._lock = threading.RLock()
+        self._lock, self._wait = threading.RLock(), threading.local()
+        # In place of apswutils' own hooks: a busy timeout of 100 ms and `PRAGMA optimize` at open
+        # make starting fail when several processes do so together.
+        theirs, apsw.connection_hooks[:] = list(apsw.connection_hooks), [_tune]
         try:
-            # In place of apswutils' own hooks: a busy timeout of 100 ms and `PRAGMA optimize` at
-            # open make starting fail when several processes do so together.
-            apsw.connection_hooks[:] = [_tune]
             self._db = fastlite.database(str(path), wal=False)
         except apsw.Error as error:
             raise Unavailable(f"can't open the SQLite file: {error}") from error
+        finally:
+            apsw.connection_hooks[:] = theirs
 
     def q(self, sql: str, **params: Any) -> list[Row]:
         """Rows as dicts, [] when the statement returns none. Raises Unavailable."""
-        with self._lock:
-            try:
-                return self._db.q(sql, params)  # type: ignore[no-any-return]
-            except _SQLITE_FAULTS as error:
-                raise Unavailable(str(error)) from error
+        self._take()
+        try:
+            rows: list[Row] = self._db.q(sql, params)
+            self._wait.wrote = getattr(self._wait, "wrote", False) or sql[:6] != "select"
+            return rows
+        except _SQLITE_FAULTS as error:
+            raise _unavailable(error) from error
+        finally:
+            self._lock.release()
 
     @contextmanager
-    def tx(self, lock: int | None = None) -> Iterator[Tx]:
+    def tx(self, lock: int | None = None, patient: bool = False) -> Iterator[Tx]:
         """One transaction. Writers are one at a time here, so `lock` has nothing to add."""
-        with self._lock:
+        self._take()
+        try:
             # Spelled out, since apsw's `with connection` waits for the write lock without giving up
             # Python's own: then nobody in this process can run, not even who holds the write lock.
             execute = self._db.conn.execute
@@ -105,12 +124,37 @@ class SQLite:
                         execute("rollback")
                     raise
             except _SQLITE_FAULTS as error:
-                raise Unavailable(str(error)) from error
+                raise _unavailable(error) from error
+        finally:
+            self._lock.release()
         t.committed()
 
     async def run(self, f: Callable[P, T], *args: P.args, **kw: P.kwargs) -> T:
-        """Call f here: a statement takes microseconds, a trip through a thread takes fifty."""
-        return f(*args, **kw)
+        """Call f here: a statement takes microseconds, a trip through a thread takes fifty.
+
+        When somebody else holds the database, the wait for it moves into a thread, so that the event
+        loop goes on. Only while f has written nothing: what is committed is not done again.
+        """
+        self._wait.ms, self._wait.wrote = LOOP_MS, False
+        try:
+            return f(*args, **kw)
+        except Busy:
+            if self._wait.wrote:
+                raise
+        finally:
+            self._wait.ms = BUSY_MS
+        return await run_in_threadpool(f, *args, **kw)
+
+    def _take(self) -> None:
+        """The connection for this thread alone, with as much patience as this thread has."""
+        ms = getattr(self._wait, "ms", BUSY_MS)
+        if not self._lock.acquire(timeout=ms / 1000):
+            raise Busy("the connection is busy")
+        try:
+            self._db.conn.set_busy_timeout(ms)
+        except apsw.Error as error:  # closed
+            self._lock.release()
+            raise Unavailable(str(error)) from error
 
     def close(self) -> None:
         with self._lock:
@@ -131,6 +175,11 @@ _SQLITE_FAULTS = (
 )
 
 
+def _unavailable(error: apsw.Error) -> Unavailable:
+    held = isinstance(error, apsw.BusyError | apsw.LockedError)
+    return Busy(str(error)) if held else Unavailable(str(error))
+
+
 def _tune(connection: apsw.Connection) -> None:
     connection.set_busy_timeout(BUSY_MS)
     connection.pragma("journal_mode", "wal")
@@ -138,12 +187,20 @@ def _tune(connection: apsw.Connection) -> None:
     # spent or a session that was ended would be back.
     connection.pragma("synchronous", "full")
     connection.pragma("foreign_keys", 1)
+    # SQLite's own knows only ASCII; PostgreSQL's knows all letters, and so must a search for Özgür.
+    connection.create_scalar_function("lower", _lower, 1, deterministic=True)
+
+
+def _lower(*values: Any) -> str | None:
+    (value,) = values
+    return None if value is None else str(value).lower()
 
 
 class PostgreSQL:
     """psycopg with a pool; the same `q`, `tx` and `run`."""
 
     Unavailable = Unavailable
+    skip_locked = "for update skip locked"
 
     def __init__(self, url: str, size: int = 8):
         import psycopg  # only who uses PostgreSQL pays for loading it
@@ -151,11 +208,14 @@ class PostgreSQL:
         from psycopg.types.numeric import Int8Dumper
         from psycopg_pool import ConnectionPool
 
-        self._faults = (psycopg.OperationalError, psycopg.InterfaceError)
+        read_only = psycopg.errors.ReadOnlySqlTransaction  # a server that lost its place to another
+        self._faults = (psycopg.OperationalError, psycopg.InterfaceError, read_only)
 
         def tune(connection: Any) -> None:
             # psycopg sends a small int as int2; a sum of two of them then overflows.
             connection.adapters.register_dumper(int, Int8Dumper)
+            for statement in PG_TIMEOUTS:
+                connection.execute(statement)
 
         self._pool = ConnectionPool(
             url,
@@ -165,7 +225,13 @@ class PostgreSQL:
             open=False,
             configure=tune,
             check=ConnectionPool.check_connection,  # or the first requests after a restart fail
-            kwargs={"row_factory": dict_row, "autocommit": True, "connect_timeout": POOL_SECONDS},
+            kwargs={
+                "row_factory": dict_row,
+                "autocommit": True,
+                "connect_timeout": POOL_SECONDS,
+                "tcp_user_timeout": 2000
+                * POOL_SECONDS,  # ms: a server that fell silent is given up
+            },
         )
         self._pool.open()
         try:
@@ -183,11 +249,16 @@ class PostgreSQL:
             raise Unavailable(str(error)) from error
 
     @contextmanager
-    def tx(self, lock: int | None = None) -> Iterator[Tx]:
-        """One transaction; those that name the same `lock` run one after another, on every machine."""
+    def tx(self, lock: int | None = None, patient: bool = False) -> Iterator[Tx]:
+        """One transaction; those that name the same `lock` run one after another, on every machine.
+
+        `patient`: without the time-outs, for migrations.
+        """
         try:
             with self._pool.connection() as connection, connection.transaction():
                 t = Tx(lambda sql, **params: _fetch(connection, sql, params), connection.execute)
+                for statement in PG_PATIENCE if patient else ():
+                    connection.execute(statement)
                 if lock is not None:
                     connection.execute("select pg_advisory_xact_lock(%s)", [lock])
                 yield t
@@ -231,7 +302,7 @@ def migrate(db: Database, *folders: Path) -> None:
     wait and find nothing to do. Raises RuntimeError when the tables are newer than the code.
     """
     dialect = "sqlite" if isinstance(db, SQLite) else "postgresql"
-    with db.tx(lock=MIGRATION_LOCK) as t:
+    with db.tx(lock=MIGRATION_LOCK, patient=True) as t:
         t.script(
             "create table if not exists schema_versions"
             " (room text primary key, version bigint not null)"
@@ -251,6 +322,19 @@ def migrate(db: Database, *folders: Path) -> None:
                 room=room,
                 version=len(steps),
             )
+
+
+def waiting(db: Database, *folders: Path) -> int:
+    """How many migrations would run at the next start; changes nothing."""
+    dialect = "sqlite" if isinstance(db, SQLite) else "postgresql"
+    tables = {
+        "sqlite": "select 1 from sqlite_master where name = 'schema_versions'",
+        "postgresql": "select 1 from pg_tables where tablename = 'schema_versions'"
+        " and schemaname = any (current_schemas(false))",
+    }
+    rows = db.q("select room, version from schema_versions") if db.q(tables[dialect]) else []
+    done = {row["room"]: row["version"] for row in rows}
+    return sum(len(_steps(f, dialect)) - done.get(room_name(f), 0) for f in folders)
 
 
 def _steps(folder: Path, dialect: str) -> list[Path]:

@@ -14,11 +14,9 @@ class Text(logging.Formatter):
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(name)s  %(message)s", "%Y-%m-%dT%H:%M:%SZ")
 
-    def format(self, record: logging.LogRecord) -> str:
+    def formatMessage(self, record: logging.LogRecord) -> str:
         # A line end or an escape sequence in a value would forge a line or drive a terminal.
-        line = super().format(record)
-        head, *trace = line.split("\nTraceback", 1)
-        return _CONTROL.sub(_escape, head) + "".join(f"\nTraceback{t}" for t in trace)
+        return _CONTROL.sub(_escape, super().formatMessage(record))
 
 
 class Json(logging.Formatter):
@@ -47,3 +45,7 @@ def setup(level: str, form: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # Its access line prints the query string, and nothing it says is news to us.
     logging.getLogger("uvicorn.access").disabled = True
+    # These quote headers or connection strings.
+    for name in ("uvicorn.error", "websockets"):
+        logging.getLogger(name).setLevel(max(logging.INFO, logging.getLevelName(level.upper())))
+    logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)

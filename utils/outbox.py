@@ -7,6 +7,7 @@ Message-ID; never after `not_after`.
 
 import logging
 import os
+import random
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -14,7 +15,7 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
-from utils.database import Database, Row, Tx
+from utils.database import Database, Row, Tx, Unavailable
 from utils.mailer import Letter, Message, Sender, Transport
 
 log = logging.getLogger("outbox")
@@ -25,7 +26,9 @@ LEASE_SECONDS = 30
 ALIVE_SECONDS = 120  # a worker that has not looked for so long hangs: a delivery has time-outs
 RETRY_SECONDS = (2, 5, 15, 30, 60, 120)
 POLL_SECONDS = 1.0  # how soon rows of other processes are seen
-NOTE_SECONDS = 0.05  # how long a note of what left waits for a next claim to share the commit
+# How long the note of what left waits for a next claim to share its commit. By chance, or the moment
+# of that commit, felt by another request, would tell whether a mail was sent at all.
+NOTE_SECONDS = (0.05, 0.5)
 DRAIN_SECONDS = 15
 
 CLAIM = """
@@ -53,8 +56,7 @@ class Outbox:
     ):
         self.db, self.transport, self.sender, self.clock = db, transport, sender, clock
         self.render: Callable[[str, str], Letter | None] = lambda kind, ref: None
-        skip = "for update skip locked" if type(db).__name__ == "PostgreSQL" else ""
-        self._claim_sql = CLAIM.format(skip=skip)
+        self._claim_sql = CLAIM.format(skip=db.skip_locked)
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
         self._beat = 0.0
@@ -121,14 +123,17 @@ class Outbox:
                 if self._due():
                     row = self._next(done)
                     done = self._send(row) if row else None
-                elif done and not self._wake.wait(NOTE_SECONDS):
+                elif done and not self._wake.wait(random.uniform(*NOTE_SECONDS)):  # noqa: S311
                     self._close(done)
                     done = None
                 elif not done:
                     self._wake.wait(POLL_SECONDS)
+            except Unavailable as error:
+                # What became of the last mail is noted when the database is back.
+                log.error("the database is away (%s); trying again", error)
+                self._stopping.wait(POLL_SECONDS)
             except Exception:
-                # The database is away. What became of the last mail is noted when it is back.
-                log.exception("outbox: the worker could not go on; trying again")
+                log.exception("the worker could not go on; trying again")
                 self._stopping.wait(POLL_SECONDS)
         if done:
             self._close(done)

@@ -8,9 +8,10 @@ MAX_HEAD = 64 * 1024
 
 
 class Protocol(HttpToolsProtocol):
-    """A request line with its headers, or trailers: at most MAX_HEAD, or 400 and good-bye.
+    """A request line with its headers, or trailers: about MAX_HEAD at most, or 400 and good-bye.
 
-    The parser keeps them in memory until they are whole, and has no limit of its own.
+    The parser keeps them in memory until they are whole, and has no limit of its own. What comes in
+    the same read as the end is let through: memory is what is bounded here, to a read more.
     """
 
     _pending = 0

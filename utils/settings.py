@@ -35,6 +35,12 @@ def text(value: str) -> str:
     return value
 
 
+def name(value: str) -> str:
+    if len(text(value)) > 100 or set(value) & set("⟦⟧"):
+        raise Bad("is longer than 100 characters, or holds ⟦ or ⟧; write a shorter name")
+    return value
+
+
 def choice(*words: str) -> Callable[[str], str]:
     def parse(value: str) -> str:
         if value.lower() not in words:
@@ -87,9 +93,8 @@ def domains(value: str) -> tuple[str, ...]:
 
 
 def address(value: str) -> str:
-    if not re.fullmatch(
-        r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@([A-Za-z0-9-]+\.)+[A-Za-z0-9-]+", value
-    ):
+    atom, label = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+", r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
+    if len(value) > 254 or not re.fullmatch(rf"{atom}(\.{atom})*@({label}\.)+{label}", value):
         raise Bad("must be an e-mail address such as login@example.org")
     return value
 
@@ -116,9 +121,16 @@ def origin(value: str) -> str:
 
 
 def database_url(value: str) -> str:
-    if value.startswith("sqlite:///") and len(value) > len("sqlite:///"):
+    if re.fullmatch(r"sqlite:///[^?:]+", value):
         return value
     if re.match(r"postgres(ql)?://", value) and urlsplit(value).netloc:
+        from psycopg import ProgrammingError
+        from psycopg.conninfo import conninfo_to_dict
+
+        try:
+            conninfo_to_dict(value)
+        except ProgrammingError:  # its text quotes the value
+            raise Bad("is not a URL that PostgreSQL reads; percent-encode the password") from None
         return value
     raise Bad("must be sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME")
 
@@ -147,7 +159,7 @@ class Setting:
 
 SETTINGS = (
     Setting("APP_ENV", "production", choice("development", "production"), "development listens on loopback only and prints mail"),
-    Setting("APP_NAME", "Vestibule", text, "in pages and mails"),
+    Setting("APP_NAME", "Vestibule", name, "in pages and mails"),
     Setting("BASE_URL", "", origin, "the origin people open: of every mailed URL and of the same-origin check; https in production", "development http://localhost:PORT; else https://RAILWAY_PUBLIC_DOMAIN"),
     Setting("HOST", "", text, "address to listen on", "development 127.0.0.1; else 0.0.0.0"),
     Setting("PORT", "5001", whole(1, 65535), "port to listen on"),
@@ -162,7 +174,7 @@ SETTINGS = (
     Setting("SMTP_PASSWORD", "", text, "with Gmail an app password", secret=True),
     Setting("SMTP_SECURITY", "", choice("starttls", "tls", "none"), "certificates are verified; none only to a loopback host", "starttls; tls on port 465"),
     Setting("MAIL_FROM", "", address, "sender's address", "SMTP_USER"),
-    Setting("MAIL_FROM_NAME", "", text, "sender's name", "APP_NAME"),
+    Setting("MAIL_FROM_NAME", "", name, "sender's name", "APP_NAME"),
     Setting("MAIL_REPLY_TO", "", address, "where answers go"),
     Setting("CODE_TTL_MINUTES", "15", number(1, 60, "minutes"), "how long a code works; decimals allowed"),
     Setting("CODE_LENGTH", "6", whole(6, 10), "digits in a code"),
@@ -205,7 +217,7 @@ class Settings:
 def read(environ: Mapping[str, str] | None = None, dotenv: Path | None = DOTENV) -> dict[str, str]:
     """What the operator wrote: real variables win over `.env`; blank means not written."""
     given = dict(os.environ if environ is None else environ)
-    from_file = dotenv_values(dotenv) if dotenv and dotenv.is_file() else {}
+    from_file = dotenv_values(dotenv, interpolate=False) if dotenv and dotenv.is_file() else {}
     merged = {k: v for k, v in from_file.items() if v is not None} | given
     known = [s.name for s in SETTINGS] + list(PLATFORM)
     return {name: merged[name].strip() for name in known if merged.get(name, "").strip()}
@@ -219,8 +231,8 @@ def check(written: Mapping[str, str]) -> tuple[Settings, dict[str, str]]:
         raw = written.get(setting.name, setting.default)
         try:
             values[setting.name] = setting.parse(raw) if raw else None
-        except Bad as bad:
-            faults[setting.name] = str(bad)
+        except ValueError as error:
+            faults[setting.name] = str(error) if isinstance(error, Bad) else "can't be read"
             values[setting.name] = setting.parse(setting.default) if setting.default else None
     _derive(values, written)
     for name, fault in _contradictions(values, written):
@@ -234,6 +246,8 @@ def load(environ: Mapping[str, str] | None = None, dotenv: Path | None = DOTENV)
     if not faults:
         try:
             _prepare(settings)
+        except Bad as bad:
+            faults["SECRET_KEY"] = f"kept in DATA_DIR/secret_key {bad}"
         except OSError as error:
             faults["DATA_DIR"] = (
                 f"can't be used: {error.strerror}; name a folder this process may write to"
@@ -260,7 +274,8 @@ def _derive(v: dict[str, Any], written: Mapping[str, str]) -> None:
     v["SMTP_SECURITY"] = v["SMTP_SECURITY"] or ("tls" if v["SMTP_PORT"] == 465 else "starttls")
     v["MAIL_FROM_NAME"] = v["MAIL_FROM_NAME"] or v["APP_NAME"]
     # Google shows app passwords in groups of four, and people paste them so.
-    v["SMTP_PASSWORD"] = v["SMTP_PASSWORD"] and v["SMTP_PASSWORD"].replace(" ", "")
+    if re.fullmatch(r"([a-z]{4} ){3}[a-z]{4}", v["SMTP_PASSWORD"] or ""):
+        v["SMTP_PASSWORD"] = v["SMTP_PASSWORD"].replace(" ", "")
     for name in ("SIGNUP_DOMAINS", "ADMIN_EMAILS"):
         v[name] = v[name] or ()
     if not v["MAIL_FROM"] and "MAIL_FROM" not in written:
@@ -334,7 +349,9 @@ def _prepare(settings: Settings) -> None:
     """Make DATA_DIR, ours alone, and in development the key that no one had to think of."""
     os.umask(0o077)
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if settings.data_dir.stat().st_uid == os.geteuid():
+    if (
+        settings.data_dir == Path("data").absolute()
+    ):  # ours, and made by git; other folders are others'
         settings.data_dir.chmod(0o700)
     if not settings.secret_key:
         settings.__dict__["secret_key"] = _development_key(settings.data_dir / "secret_key")
@@ -350,7 +367,7 @@ def _development_key(path: Path) -> str:
         pass
     finally:
         draft.unlink()
-    return path.read_text().strip()
+    return secret_key(path.read_text().strip())
 
 
 def new_secret() -> str:
@@ -366,7 +383,7 @@ def masked(settings: Settings) -> dict[str, str]:
         if value is None or value == ():
             shown[setting.name] = ""
         elif setting.name == "DATABASE_URL":
-            shown[setting.name] = re.sub(r"//[^@/]*@", "//***@", value)
+            shown[setting.name] = _without_password(value)
         else:
             shown[setting.name] = "***" if setting.secret else _written(value)
     return shown
@@ -392,6 +409,14 @@ def table() -> str:
         default = s.otherwise or (f"`{s.default}`" if s.default else "–")
         rows.append(f"| `{s.name}` | {default} | {s.meaning} |")
     return "\n".join(rows) + "\n"
+
+
+def _without_password(url: str) -> str:
+    """Host and name only: a password may also stand in the query, or be written wrongly."""
+    if url.startswith("sqlite:"):
+        return url
+    parts = urlsplit(url)
+    return f"postgresql://***@{parts.hostname or ''}/***" if parts.hostname else "***"
 
 
 def _written(value: object) -> str:

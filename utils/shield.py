@@ -5,7 +5,7 @@ middleware, and would leave without these headers.
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -47,6 +47,8 @@ class Shield:
     base_url   the one origin that the app answers to; any loopback name too when `development`
     page       (status) → HTML, for the answers that are made here
     ready      can the app serve? For /readyz
+    assets     URLs, with their ?v=, that a browser may keep for ever
+    max_body   bytes; max_fields  of one form. More is 413
     """
 
     def __init__(
@@ -56,8 +58,12 @@ class Shield:
         page: Callable[[int], str],
         ready: Callable[[], Awaitable[bool]],
         development: bool = False,
+        assets: Collection[str] = (),
+        max_body: int = MAX_BODY,
+        max_fields: int = MAX_FIELDS,
     ):
         self._app, self._page, self._ready = app, page, ready
+        self._assets, self._max_body, self._max_fields = set(assets), max_body, max_fields
         parts = urlsplit(base_url)
         self._scheme = parts.scheme
         default = f":{443 if parts.scheme == 'https' else 80}"
@@ -74,13 +80,14 @@ class Shield:
             # Behind a proxy that ends TLS every request looks like plain http; redirects go by this.
             scope = scope | {"scheme": self._scheme}
         path = scope["path"]
-        # Assets carry a hash of their content as ?v=…: what has another content has another URL.
-        cached = path.startswith("/static/") and scope.get("query_string", b"").startswith(b"v=")
+        # Only under the hash of its content: in the middle of a deployment another process may serve
+        # an older file under the newer one's URL.
+        cached = f"{path}?{scope.get('query_string', b'').decode('latin1')}" in self._assets
 
         async def armed(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = self._arm(
-                    message.get("headers", ()), cached and message["status"] == 200
+                    message.get("headers", ()), cached and message["status"] in (200, 304)
                 )
             await send(message)
 
@@ -93,8 +100,8 @@ class Shield:
             return await self._app(
                 scope, _replay(b"", receive) if scope["type"] == "http" else receive, armed
             )
-        body = await _read(scope, receive)
-        if body is None or _fields(body) > MAX_FIELDS:
+        body = await _read(scope, receive, self._max_body)
+        if body is None or _fields(scope, body) > self._max_fields:
             return await self._refuse(scope, send, armed, 413)
         await self._app(scope, _replay(body, receive), armed)
 
@@ -144,11 +151,11 @@ async def _answer(
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
 
-async def _read(scope: Scope, receive: Receive) -> bytes | None:
+async def _read(scope: Scope, receive: Receive, most: int) -> bytes | None:
     """The body, or None as soon as it is known to be too large."""
     for name, value in scope["headers"]:
         if name == b"content-length" and (
-            not value.isdigit() or len(value) > 9 or int(value) > MAX_BODY
+            not value.isdigit() or len(value) > 9 or int(value) > most
         ):
             return None
     body, more = b"", True
@@ -158,14 +165,19 @@ async def _read(scope: Scope, receive: Receive) -> bytes | None:
             return None
         body += message.get("body", b"")
         more = message.get("more_body", False)
-        if len(body) > MAX_BODY:
+        if len(body) > most:
             return None
     return body
 
 
-def _fields(body: bytes) -> int:
-    """At least as many as a form in this body has, whichever way it is encoded."""
-    return max(body.count(b"&"), body.lower().count(b"content-disposition:") - 1) + 1
+def _fields(scope: Scope, body: bytes) -> int:
+    """How many fields a form in this body has; at least, where it is odd."""
+    kind = next((value for name, value in scope["headers"] if name == b"content-type"), b"").lower()
+    if kind.startswith(b"application/x-www-form-urlencoded"):
+        return body.count(b"&") + 1
+    if kind.startswith(b"multipart/form-data"):
+        return body.lower().count(b"content-disposition:")
+    return 0
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

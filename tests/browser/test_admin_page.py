@@ -87,7 +87,9 @@ def test_a_new_role_counts_at_once(page, visit, site, ada):
     search(page, ada)
     page.get_by_label(f"Role of {ada}", exact=True).select_option("admin")
     page.get_by_role("button", name=f"Change the role of {ada}").click()
-    expect(page.locator(".alert.ok")).to_contain_text("has a new role. It counts at once.")
+    expect(page.locator(".alert.ok")).to_contain_text(
+        "has a new role. It counts from their next click."
+    )
     theirs.goto("/admin")
     expect(theirs.get_by_role("heading", name="People")).to_be_visible()
 

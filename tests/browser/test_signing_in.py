@@ -93,7 +93,7 @@ def test_what_is_no_address_is_said_beside_the_field_and_kept_in_it(page):
     page.keyboard.type("ada at example.org")
     page.keyboard.press("Enter")
     alert = page.get_by_role("alert")
-    expect(alert).to_have_text("That is not an email address. Enter one like name@example.com.")
+    expect(alert).to_have_text("We can’t send mail to that. Enter one like name@example.com.")
     expect(alert).to_be_focused()
     expect(page).to_have_title("Error: Sign in · Vestibule")
     expect(page.get_by_label("Email address")).to_have_value("ada at example.org")
@@ -122,9 +122,7 @@ def test_a_late_code_is_told_that_it_ran_out(page, site, ada):
     code = site.code(ada)
     site.sql("update challenges set expires_at = issued_at where address = ?", ada)
     paste(page, code)
-    expect(page.get_by_role("alert")).to_have_text(
-        "That code has run out. Send a new code to go on."
-    )
+    expect(page.get_by_role("alert")).to_have_text("That code has run out. Ask for a new code.")
     page.get_by_role("button", name="Send a new code").click()
     expect(page.get_by_label("6-digit code")).to_be_focused()
     paste(page, site.code(ada, mail=2))

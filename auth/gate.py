@@ -1,0 +1,122 @@
+"""Before every handler: refuses cross-site changes, says who is asking, keeps the session.
+
+Plain ASGI, since it has to see every request of the app, and to write before an answer leaves.
+"""
+
+import logging
+from functools import lru_cache
+from http import HTTPStatus
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from auth import sessions
+
+log = logging.getLogger("auth.gate")
+
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+
+
+class Gate:
+    """ASGI middleware; `auth` is the EmailAuth that it works for."""
+
+    def __init__(self, app: Any, auth: Any):
+        self._app, self._auth = app, auth
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan" or scope["path"].startswith("/static/"):
+            await self._app(scope, receive, send)
+            return
+        auth, headers = self._auth, dict(scope["headers"])
+        if scope["type"] == "websocket":
+            # A browser lets any site open a socket here with our cookies; only Origin tells.
+            if headers.get(b"origin", b"").decode("latin1") not in auth.origins:
+                await send({"type": "websocket.close", "code": 1008})
+            else:
+                await self._app(scope | {"auth": None, "session": {}}, receive, send)
+            return
+        request = Request(scope, receive)
+        request.state.id = auth.keys.new_id()[:16]
+        if not same_origin(scope["method"], headers, auth.origins):
+            log.warning("cross-site %s %s refused", scope["method"], scope["path"])
+            await auth.refuse(request, 403, "cross_site")(scope, receive, send)
+            return
+        # Two of one name: one was planted, and which is which can't be told.
+        if any(len(cookie_values(scope, n)) > 1 for n in (auth.session_cookie, auth.signin_cookie)):
+            await auth.refuse(request, 400)(scope, receive, send)
+            return
+        started = False
+
+        async def saving(message: Any) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                text = session.changed(auth.policy.session_data_bytes)
+                if text is not None and caller:
+                    await auth.db.run(sessions.save, auth.db, caller.session_id, text)
+                started = True
+            await send(message)
+
+        try:
+            caller, session = await auth.recognise(request)
+            scope["auth"], scope["session"] = caller, session
+            await self._app(scope, receive, saving)
+        except auth.db.Unavailable as error:
+            if started:
+                raise
+            log.error("the database can't serve: %s", error)
+            await auth.refuse(request, 503)(scope, receive, send)
+
+
+def same_origin(method: str, headers: dict[bytes, bytes], origins: set[str]) -> bool:
+    """May this request change something? (Go 1.25's CrossOriginProtection; OWASP CSRF.)
+
+    Browsers name the relation in Sec-Fetch-Site; older ones only an Origin. `same-site` is not
+    ours: a neighbour on a sibling domain is a stranger.
+    """
+    if method in SAFE_METHODS:
+        return True
+    site = headers.get(b"sec-fetch-site")
+    if site is not None:
+        return site in (b"same-origin", b"none")
+    return headers.get(b"origin", b"").decode("latin1") in origins
+
+
+def cookie_values(scope: Any, name: str) -> list[str]:
+    """The values of the cookies with exactly this name.
+
+    Not `request.cookies`: it trims as Python does, NEL and NBSP included, so that `\\xa0__Host-session`
+    would count as ours, which a neighbour on a sibling domain may set.
+    """
+    raw = b";".join(value for key, value in scope["headers"] if key == b"cookie")
+    if name.encode() not in raw:
+        return []
+    pairs = (part.partition(b"=") for part in raw.split(b";"))
+    own = (value for key, _, value in pairs if key.strip(b" \t") == name.encode())
+    return [value.strip(b" \t").decode("latin1") for value in own]
+
+
+@lru_cache(1024)
+def network_of(client: str) -> str:
+    """The client's /24 or /48: enough to tell neighbours from strangers, not enough to find a person."""
+    try:
+        address = ip_address(client)
+    except ValueError:
+        return ""
+    mapped = getattr(address, "ipv4_mapped", None)
+    address = mapped or address
+    return str(ip_network(f"{address}/{24 if address.version == 4 else 48}", strict=False))
+
+
+def problem(status: int, headers: dict[str, str] | None = None) -> Response:
+    """An error for programs (RFC 9457). `code` is stable: the status's name in snake case."""
+    title = HTTPStatus(status).phrase
+    code = title.lower().replace(" ", "_")
+    body = {"type": "about:blank", "title": title, "status": status, "detail": title, "code": code}
+    return JSONResponse(body, status, headers, media_type="application/problem+json")
+
+
+def wants_json(request: Request) -> bool:
+    accept = request.headers.get("accept", "")
+    return "application/json" in accept and "text/html" not in accept
