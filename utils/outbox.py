@@ -180,9 +180,7 @@ class Outbox:
             reply = self.transport.deliver(message)
         except Exception as error:
             return self._failed(row, now, error)
-        log.info(
-            "mail %s accepted after %.1f s", row["id"], max(0.0, self.clock() - row["created_at"])
-        )
+        log.debug("mail %s accepted", row["id"])
         return row | {"state": "accepted", "reply": reply}
 
     def _failed(self, row: Row, now: float, error: Exception) -> Row:
