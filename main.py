@@ -47,15 +47,7 @@ def build(settings: Settings, clock=time.time, transport=None) -> SimpleNamespac
     migrate(db, MIGRATIONS, OUTBOX_MIGRATIONS)
     sender = Sender(settings.mail_from or "", settings.mail_from_name, settings.mail_reply_to)
     outbox = Outbox(db, transport or mail_transport(settings), sender, clock)
-    policy = Policy(
-        code_length=settings.code_length,
-        code_seconds=round(settings.code_ttl_minutes * 60),
-        session_idle_seconds=round(settings.session_idle_days * 86400),
-        session_max_seconds=round(settings.session_max_days * 86400),
-        signup=settings.signup,
-        signup_domains=settings.signup_domains,
-        reveal_unregistered=settings.reveal_unregistered,
-    )
+    policy = policy_of(settings)
     templates = Templates(
         settings.app_name,
         settings.base_url,
@@ -105,6 +97,18 @@ def build(settings: Settings, clock=time.time, transport=None) -> SimpleNamespac
     dev = settings.development
     asgi = Shield(app, settings.base_url, templates.problem, ready, dev, assets())
     return SimpleNamespace(app=app, asgi=asgi, auth=auth, db=db, outbox=outbox, templates=templates)
+
+
+def policy_of(s: Settings) -> Policy:
+    return Policy(
+        code_length=s.code_length,
+        code_seconds=round(s.code_ttl_minutes * 60),
+        session_idle_seconds=round(s.session_idle_days * 86400),
+        session_max_seconds=round(s.session_max_days * 86400),
+        signup=s.signup,
+        signup_domains=s.signup_domains,
+        reveal_unregistered=s.reveal_unregistered,
+    )
 
 
 def mail_transport(s: Settings):

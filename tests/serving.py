@@ -28,12 +28,14 @@ class Server:
     """One process. `port` and `url` say where it listens; `log` is all it wrote."""
 
     def __init__(self, env: dict, folder: Path):
-        self.port = int(env.get("PORT", 0)) or free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.folder, self.process = folder, None
+        self._listen_on(int(env.get("PORT", 0)) or free_port(), env)
+
+    def _listen_on(self, port: int, env: dict):
+        self.port, self.url = port, f"http://127.0.0.1:{port}"
         # A production process on loopback may use plain http.
-        self.env = env | {"PORT": str(self.port), "HOST": "127.0.0.1", "BASE_URL": self.url}
-        self.logfile = folder / f"server-{self.port}.log"
-        self.process = None
+        self.env = env | {"PORT": str(port), "HOST": "127.0.0.1", "BASE_URL": self.url}
+        self.logfile = self.folder / f"server-{port}.log"
         nothing = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
         limits = httpx2.Limits(max_connections=64, max_keepalive_connections=64)
         self.client = httpx2.Client(
@@ -41,11 +43,21 @@ class Server:
         )
 
     def start(self):
+        for _ in range(3):
+            if self._started():
+                return self
+            # Somebody took the port between our look and our listening.
+            self.client.close()
+            self._listen_on(free_port(), self.env)
+        raise RuntimeError(f"no port: {self.log}")
+
+    def _started(self) -> bool:
+        """True when it is ready, False when its port was taken. Raises RuntimeError for anything else."""
         keep = {k: os.environ[k] for k in ("PATH", "HOME", "LANG") if k in os.environ}
         with self.logfile.open("ab") as out:
             self.process = subprocess.Popen(
                 [sys.executable, ROOT / "main.py"],
-                cwd=self.logfile.parent,
+                cwd=self.folder,
                 env=keep | self.env,
                 stdout=out,
                 stderr=out,
@@ -53,12 +65,15 @@ class Server:
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
+                if "address already in use" in self.log:
+                    return False
                 raise RuntimeError(f"exit {self.process.returncode}: {self.log}")
             try:
                 if self.client.get("/readyz").status_code == 200:
-                    return self
+                    return True
             except httpx2.HTTPError:
-                time.sleep(0.02)
+                pass
+            time.sleep(0.02)
         raise RuntimeError(f"not ready: {self.log}")
 
     @property

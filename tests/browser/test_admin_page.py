@@ -25,7 +25,7 @@ def add(page, address, name):
 def search(page, text):
     # What htmx has just drawn listens only when it has settled.
     busy = ".htmx-request, .htmx-swapping, .htmx-settling, .htmx-added"
-    page.wait_for_function(f"!document.querySelector('{busy}')")
+    expect(page.locator(busy)).to_have_count(0)
     with page.expect_response(re.compile(r"/admin\?q=")):
         page.get_by_label("Search people").fill(text)
 
