@@ -163,3 +163,18 @@ def test_mail_off_is_said_where_one_waits_for_it(build):
     door = house.door()
     door.ask("a@example.org")
     assert "Mail is switched off" in door.get("/verify_code").text
+
+
+def test_a_strangers_starts_and_guesses_cost_the_owner_nothing(house, ada):
+    door = house.door()
+    door.ask(ada)
+    code = door.read_code()
+    strangers = [house.door() for _ in range(20)]
+    for stranger in strangers:
+        stranger.ask(ada)
+    assert strangers[0].enter(code).status_code == 422  # right, but asked for elsewhere
+    assert house.door().enter(code).status_code == 410  # nor where nothing was asked for
+    tries = {row["browser"]: row["total_tries"] for row in house.rows("challenges")}
+    assert sorted(tries.values()) == [0] * 20 + [1]
+    assert door.enter(code).status_code == 303 and door.signed_in
+    assert not any(stranger.signed_in for stranger in strangers)
