@@ -129,9 +129,8 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
             arrival = await run(rules.verify_code, token, code, timezone, old, auth.source(request))
         except Refused as refused:
             if refused.reason in ("no_signin", "code_used") and request.scope["auth"]:
-                return redirect(
-                    request, HOME
-                )  # another tab, or the first of two clicks, was faster
+                # Another tab, or the first of two clicks, was faster.
+                return redirect(request, HOME)
             return await refuse_code(request, token, refused)
         response = redirect(request, arrival.next_path)
         auth.admit(response, arrival)

@@ -52,9 +52,7 @@ class Policy:
     clock_skew: int = 60  # seconds a clock may have gone back
     session_idle_seconds: int = 7 * 86400
     session_max_seconds: int = 30 * 86400  # SP 800-63B-4 §2.1.3
-    seen_every_seconds: int = (
-        300  # how exactly "last use" is kept: a write for each request is too much
-    )
+    seen_every_seconds: int = 300  # how exactly "last use" is kept; a write a request is too much
     session_data_bytes: int = 4096
     signup: str = "closed"  # closed: only addresses an admin added; open: all of signup_domains
     signup_domains: tuple[str, ...] = ()
@@ -183,9 +181,9 @@ class SignIn:
         challenge = challenges.by_id(self.db, ref)
         if not challenge or challenge.used_at is not None:
             return None
-        if challenge.expires_at <= self.clock() or not self._may_sign_in(
-            self.db, challenge.address
-        ):
+        if challenge.expires_at <= self.clock():
+            return None
+        if not self._may_sign_in(self.db, challenge.address):
             return None
         code = self._code(challenge)
         return (challenge.address, code) if code else None
@@ -210,13 +208,13 @@ class SignIn:
         if challenge is None:
             raise self._why_not(token, now)
         expected = self._code(challenge)
-        # A missing key compares with something of the same length that no one can type.
-        if not same(code, expected or "-" * len(code)):
+        if expected is None:  # its key is gone
+            raise Refused("code_expired", address=challenge.address, next_path=challenge.next_path)
+        if not same(code, expected):
             raise self._wrong(challenge, source)
         arrival = self._admit(challenge, known_zone(timezone), old_session, now, source)
-        if (
-            arrival is None
-        ):  # the right code of an address that may not sign in: nobody was mailed it
+        # The right code of an address that may not sign in; nobody was mailed it.
+        if arrival is None:
             raise self._wrong(challenge, source)
         log.info("%s signed in", masked(challenge.address))
         return arrival

@@ -143,6 +143,7 @@ def test_a_key_that_is_gone_ends_its_codes_and_a_previous_one_does_not(build):
         later.client.cookies.set("__Host-signin", token)
         if not previous:
             house.clock.advance(60)
+            assert later.enter(code).status_code == 410
             assert later.post("/resend_code").status_code == 410
         else:
             assert later.enter(code).status_code == status

@@ -229,8 +229,8 @@ class PostgreSQL:
                 "row_factory": dict_row,
                 "autocommit": True,
                 "connect_timeout": POOL_SECONDS,
-                "tcp_user_timeout": 2000
-                * POOL_SECONDS,  # ms: a server that fell silent is given up
+                # In ms: a server that fell silent is given up.
+                "tcp_user_timeout": 2000 * POOL_SECONDS,
             },
         )
         self._pool.open()

@@ -11,6 +11,7 @@ import random
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -136,7 +137,8 @@ class Outbox:
                 log.exception("the worker could not go on; trying again")
                 self._stopping.wait(POLL_SECONDS)
         if done:
-            self._close(done)
+            with suppress(Unavailable):  # then the lease brings it back
+                self._close(done)
 
     def _due(self) -> bool:
         """Most looks find nothing, and a read needs no write lock."""

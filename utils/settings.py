@@ -349,9 +349,8 @@ def _prepare(settings: Settings) -> None:
     """Make DATA_DIR, ours alone, and in development the key that no one had to think of."""
     os.umask(0o077)
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if (
-        settings.data_dir == Path("data").absolute()
-    ):  # ours, and made by git; other folders are others'
+    # This one is ours, and was made by git; other folders are others'.
+    if settings.data_dir == Path("data").absolute():
         settings.data_dir.chmod(0o700)
     if not settings.secret_key:
         settings.__dict__["secret_key"] = _development_key(settings.data_dir / "secret_key")
