@@ -1,12 +1,12 @@
 """The front door: settings, database, app, sign-in, and your own pages."""
 
+import logging
 import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import anyio
-import uvicorn
 from fasthtml.common import FastHTML
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse
@@ -15,12 +15,13 @@ from starlette.staticfiles import StaticFiles
 
 from auth import MIGRATIONS, EmailAuth, Policy, Refused, signed_in
 from templates import STATIC, Templates, assets, head
+from utils.chores import with_chore
 from utils.database import Unavailable, connect, migrate
 from utils.logs import setup
 from utils.mailer import Console, Nowhere, Sender, Smtp
 from utils.outbox import Outbox
-from utils.server import Protocol
-from utils.settings import EX_CONFIG, Settings, load
+from utils.server import serve
+from utils.settings import EX_CONFIG, Settings, advice, load
 from utils.shield import Shield
 
 OUTBOX_MIGRATIONS = Path(__file__).parent / "utils" / "migrations"
@@ -63,7 +64,7 @@ def build(settings: Settings, clock=time.time, transport=None) -> SimpleNamespac
         canonical=False,  # it would copy a whole URL, with whatever is in it, into the page
         sess_cls=None,  # sessions are rows on the server
         secret_key=settings.secret_key,
-        lifespan=outbox.lifespan,
+        lifespan=with_chore(outbox.lifespan, lambda: auth.tidy()),
         routes=[Mount("/static", StaticFiles(directory=STATIC))],
     )
     auth = EmailAuth(
@@ -75,6 +76,7 @@ def build(settings: Settings, clock=time.time, transport=None) -> SimpleNamespac
         secret_key=settings.secret_key,
         previous_key=settings.secret_key_previous,
         secure=not settings.development,
+        trusted_proxies=settings.trusted_proxies,
         policy=policy,
         clock=clock,
     )
@@ -95,7 +97,8 @@ def build(settings: Settings, clock=time.time, transport=None) -> SimpleNamespac
         return looked and outbox.alive()
 
     dev = settings.development
-    asgi = Shield(app, settings.base_url, templates.problem, ready, dev, assets())
+    private = ["/link"]
+    asgi = Shield(app, settings.base_url, templates.problem, ready, dev, assets(), private)
     return SimpleNamespace(app=app, asgi=asgi, auth=auth, db=db, outbox=outbox, templates=templates)
 
 
@@ -105,9 +108,17 @@ def policy_of(s: Settings) -> Policy:
         code_seconds=round(s.code_ttl_minutes * 60),
         session_idle_seconds=round(s.session_idle_days * 86400),
         session_max_seconds=round(s.session_max_days * 86400),
+        magic_links=s.magic_links,
+        link_seconds=max(60, 60 * round(s.magic_link_expire_days * 1440)),  # 0.0104 is 15 minutes
         signup=s.signup,
         signup_domains=s.signup_domains,
         reveal_unregistered=s.reveal_unregistered,
+        starts_per_ip=s.limit_starts_per_ip,
+        mails_per_address=s.limit_mails_per_address,
+        wrong_per_ip=s.limit_wrong_per_ip,
+        wrong_per_account=s.limit_wrong_per_account,
+        wrong_fleet=s.limit_wrong_fleet,
+        mails_fleet=s.limit_mails_fleet,
     )
 
 
@@ -120,27 +131,16 @@ def mail_transport(s: Settings):
 if __name__ == "__main__":
     settings = load()  # a bad setting ends the process here, before anything listens
     setup(settings.log_level, settings.log_format)
+    for name, remark in advice(settings):
+        logging.getLogger("settings").warning("%s: %s", name, remark)
     try:
         house = build(settings)
     except (Unavailable, RuntimeError) as error:
         sys.exit(f"DATABASE_URL: {error}")
     except Refused:
-        print(
-            "ADMIN_EMAILS: holds an address that can't be mailed; mend or remove it",
-            file=sys.stderr,
-        )
+        bad = "ADMIN_EMAILS: holds an address that can't be mailed; mend or remove it"
+        print(bad, file=sys.stderr)
         sys.exit(EX_CONFIG)
     print(f"{settings.app_name}: open {settings.base_url}/login", flush=True)
-    uvicorn.run(
-        house.asgi,
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,  # its line prints query strings
-        proxy_headers=False,  # or whoever connects from this machine chooses their own address
-        server_header=False,
-        http=Protocol,
-        ws="none",  # no page of ours has a socket; yours may, then write "auto"
-        timeout_graceful_shutdown=20,
-    )
+    serve(house.asgi, settings.host, settings.port)
     house.db.close()

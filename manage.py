@@ -6,6 +6,7 @@
 import logging
 import sys
 import time
+from collections import Counter
 from datetime import UTC, datetime
 
 import click
@@ -15,6 +16,7 @@ from auth.addresses import canonical
 from auth.events import Source
 from auth.keys import Keys
 from auth.people import People
+from auth.signin import SignIn
 from auth.users import active_admins
 from main import OUTBOX_MIGRATIONS
 from templates.words import refusal
@@ -102,6 +104,22 @@ def users(search: str) -> None:
 
 
 @commands.command()
+def purge() -> None:
+    """Delete what has ended: counters, sign-ins, sessions, known browsers. The app does it by itself, too."""
+    settings = config.load()
+    db = connect(settings.database_url)
+    migrate(db, MIGRATIONS, OUTBOX_MIGRATIONS)
+    rules = SignIn(db, Keys(settings.secret_key), lambda *mail: None, time.time)
+    gone: Counter[str] = Counter()
+    while any((step := rules.purge()).values()):
+        gone.update(step)
+    for name, n in sorted(gone.items()):
+        click.echo(f"{n} {name}")
+    if not gone.total():
+        click.echo("Nothing had ended.")
+
+
+@commands.command()
 def new_secret() -> None:
     """Print a random value for SECRET_KEY."""
     click.echo(config.new_secret())
@@ -123,6 +141,8 @@ def doctor() -> None:
     if faults:
         raise click.ClickException(f"{len(faults)} settings to mend, then run doctor again")
     click.echo("good  settings")
+    for name, remark in config.advice(settings):
+        click.echo(f"note  {name}: {remark}")
     try:
         settings = config.load()
         db = connect(settings.database_url)

@@ -9,8 +9,8 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from auth.email_auth import EmailAuth
 from auth.guards import admin_required, is_htmx
+from auth.policy import Refused
 from auth.routes import STATUS, fields
-from auth.signin import Refused
 
 
 def page_number(text: str) -> int:

@@ -21,22 +21,35 @@ class Challenge:
     sent_at: int
     expires_at: int
     used_at: int | None
+    device: str
+    link_only: int
+    mails: int
+    link_expires_at: int
 
 
 def create(t: Any, challenge: Challenge) -> None:
     t.q(
         "insert into challenges (id, browser, purpose, address, nonce, key_id, generation, code_tries,"
-        " total_tries, resends, next_path, issued_at, sent_at, expires_at, used_at)"
-        " values (:id, :browser, :purpose, :address, :nonce, :key_id, :generation, :code_tries,"
-        " :total_tries, :resends, :next_path, :issued_at, :sent_at, :expires_at, :used_at)",
+        " total_tries, resends, next_path, issued_at, sent_at, expires_at, used_at, device, link_only,"
+        " mails, link_expires_at) values (:id, :browser, :purpose, :address, :nonce, :key_id, :generation, :code_tries,"
+        " :total_tries, :resends, :next_path, :issued_at, :sent_at, :expires_at, :used_at, :device,"
+        " :link_only, :mails, :link_expires_at)",
         **challenge.__dict__,
     )
 
 
 def spend(
-    t: Any, browser: str, now: int, tries_per_code: int, tries_per_challenge: int, skew: int
+    t: Any,
+    browser: str,
+    now: int,
+    tries_per_code: int,
+    tries_per_challenge: int,
+    skew: int,
+    link_only: bool,
 ) -> Challenge | None:
     """Count one guess and get the challenge to compare it with; None when no guess is left.
+
+    `link_only`: what is guessed at. Six digits are never compared where only a link was mailed.
 
     One statement, and committed before anything is compared. Reading the counter first and writing
     it afterwards lets fifty parallel guesses through a limit of five. A clock that went back by more
@@ -44,7 +57,7 @@ def spend(
     """
     rows = t.q(
         "update challenges set code_tries = code_tries + 1, total_tries = total_tries + 1"
-        " where browser = :browser and used_at is null"
+        " where browser = :browser and used_at is null and link_only = :link_only"
         " and code_tries < :per_code and total_tries < :per_challenge"
         " and expires_at > :now and issued_at <= :latest returning *",
         browser=browser,
@@ -52,6 +65,7 @@ def spend(
         latest=now + skew,
         per_code=tries_per_code,
         per_challenge=tries_per_challenge,
+        link_only=int(link_only),
     )
     return Challenge(**rows[0]) if rows else None
 
@@ -62,18 +76,43 @@ def consume(t: Any, id: str, now: int) -> bool:
     return bool(t.q(sql, id=id, now=now))
 
 
-def resend(t: Any, seen: Challenge, now: int, new_code: bool) -> bool:
+def resend(t: Any, seen: Challenge, now: int, new_code: bool, link_only: bool) -> bool:
     """Note one more mail, unless somebody else just did. `new_code` starts the next generation."""
     return bool(
         t.q(
-            "update challenges set resends = resends + 1, sent_at = :now,"
+            "update challenges set resends = resends + 1, sent_at = :now, link_only = :link_only,"
             " generation = generation + :step, code_tries = case when :step = 1 then 0 else code_tries end"
             " where id = :id and resends = :resends and used_at is null returning id",
             id=seen.id,
             resends=seen.resends,
             now=now,
             step=int(new_code),
+            link_only=int(link_only),
         )
+    )
+
+
+def mailed(t: Any, id: str, link_expires_at: int) -> None:
+    """A mail that counts against its address; its link may live longer than the one before."""
+    t.q(
+        "update challenges set mails = mails + 1, link_expires_at = :at where id = :id",
+        id=id,
+        at=link_expires_at,
+    )
+
+
+def switch_to_link(t: Any, id: str) -> None:
+    """From now on six digits are not compared; the count starts anew for what can't be guessed."""
+    t.q("update challenges set link_only = 1, code_tries = 0 where id = :id", id=id)
+
+
+def renew(t: Any, id: str, browser: str, next_path: str) -> None:
+    """The same sign-in under a new cookie."""
+    t.q(
+        "update challenges set browser = :browser, next_path = :next_path where id = :id",
+        id=id,
+        browser=browser,
+        next_path=next_path,
     )
 
 
@@ -87,10 +126,28 @@ def by_id(t: Any, id: str) -> Challenge | None:
     return Challenge(**rows[0]) if rows else None
 
 
-def end_of_browser(t: Any, browser: str) -> None:
-    """A browser has one live challenge: its newest."""
-    t.q("delete from challenges where browser = :browser", browser=browser)
+def hold(t: Any, browser: str) -> Challenge | None:
+    """The browser's challenge, and nobody else's until this transaction ends."""
+    rows = t.q(
+        "update challenges set browser = browser where browser = :browser returning *",
+        browser=browser,
+    )
+    return Challenge(**rows[0]) if rows else None
+
+
+def leave(t: Any, id: str) -> None:
+    """A browser has one live challenge: its newest. The link in the mail of this one lives on."""
+    t.q("update challenges set browser = id where id = :id", id=id)
 
 
 def end_all(t: Any, address: str) -> None:
     t.q("delete from challenges where address = :address", address=address)
+
+
+def purge(db: Any, before: int, limit: int) -> int:
+    """Delete what ended before a time, at most `limit`. Says how many."""
+    sql = (
+        "delete from challenges where id in (select id from challenges"
+        " where link_expires_at < :before and expires_at < :before limit :limit) returning id"
+    )
+    return len(db.q(sql, before=before, limit=limit))

@@ -4,7 +4,8 @@
 app and gives each handler `auth` (a Caller, or None) and `session` (a dict kept on the server).
 """
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from time import time
 from typing import Any, Protocol
@@ -17,10 +18,15 @@ from starlette.routing import Match
 from auth import sessions
 from auth.caller import Caller, SessionData
 from auth.events import Source
-from auth.gate import Gate, cookie_values, network_of, problem, wants_json
-from auth.keys import Keys, digest, looks_like_token
+from auth.gate import Gate, cookie_values, problem, wants_json
+from auth.keys import Keys, digest, looks_like_token, split_device
+from auth.known import DEVICE_ENDED, NEW_DEVICE, Browser
+from auth.networks import Network, client_of, networks_of
 from auth.people import People
-from auth.signin import CODE_MAIL, Arrival, Policy, SignIn
+from auth.policy import Policy
+from auth.signin import CODE_MAIL, NO_MAIL, Arrival, SignIn
+
+log = logging.getLogger("auth")
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
@@ -29,6 +35,7 @@ class Database(Protocol):
     """What auth needs of a database: one statement, several as one, and from async code."""
 
     Unavailable: type[Exception]
+    skip_locked: str  # what `select … limit n` ends with to pass over rows in other hands, or ""
 
     def q(self, sql: str, **params: Any) -> list[dict[str, Any]]: ...
 
@@ -54,13 +61,19 @@ class Templates(Protocol):
 
     def again(self, pending: Any) -> Any: ...
 
+    def link(self, address: str | None, caller: Any, refused: Any = None) -> Any: ...
+
+    def elsewhere(self, found: Any) -> Any: ...
+
     def no_access(self) -> Any: ...
 
     def problem(self, what: int | str, request_id: str = "", caller: Any = None) -> Any: ...
 
     def people(self, page: Any, caller: Any, refused: Any = None, notice: Any = None) -> Any: ...
 
-    def code_letter(self, address: str, code: str) -> Any: ...
+    def code_letter(self, address: str, code: str, link: str, link_seconds: int) -> Any: ...
+
+    def notice_letter(self, kind: str, address: str, at: int, timezone: str) -> Any: ...
 
 
 class EmailAuth:
@@ -73,6 +86,7 @@ class EmailAuth:
     base_url    the origin people open, https:// or loopback
     secret_key  at least 32 characters; previous_key is still accepted for codes on their way
     secure      production: `__Host-` cookies, Secure. False only in development
+    trusted_proxies  networks whose X-Forwarded-For is believed; none unless named
     """
 
     def __init__(
@@ -86,6 +100,7 @@ class EmailAuth:
         secret_key: str,
         previous_key: str | None = None,
         secure: bool = True,
+        trusted_proxies: Sequence[Network] = (),
         policy: Policy | None = None,
         clock: Callable[[], float] = time,
         keys: Keys | None = None,
@@ -98,9 +113,12 @@ class EmailAuth:
         self.keys = keys
         self.signin = SignIn(db, keys, send, clock, self.policy)
         self.people = People(db, keys, clock)
-        self._secure = secure
+        self._secure, self._proxies, self._told = secure, tuple(trusted_proxies), False
         prefix = "__Host-" if secure else ""
         self.session_cookie, self.signin_cookie = f"{prefix}session", f"{prefix}signin"
+        self.device_cookie = f"{prefix}device"
+        self.cookies = (self.session_cookie, self.signin_cookie, self.device_cookie)
+        self._link_url = f"{base_url}/link#"
         self.origins = {base_url}
         if not secure:
             port = urlsplit(base_url).port
@@ -112,10 +130,20 @@ class EmailAuth:
 
     def letter(self, kind: str, ref: str) -> Any:
         """The mail of one outbox row, made at the moment of sending; None when none is due."""
-        if kind != CODE_MAIL:
-            raise ValueError(f"no letter of kind {kind}")
-        found = self.signin.mail(ref)
-        return self.templates.code_letter(*found) if found else None
+        if kind == NO_MAIL:
+            return None
+        if kind == CODE_MAIL:
+            found = self.signin.mail(ref)
+            if not found:
+                return None
+            address, code, link, seconds = found
+            # From BASE_URL, never from a request: a Host header is whatever its sender likes.
+            link = link and self._link_url + link
+            return self.templates.code_letter(address, code, link, seconds)
+        if kind in (NEW_DEVICE, DEVICE_ENDED):
+            told = self.signin.known.notice(kind, ref, int(self.clock()))
+            return self.templates.notice_letter(kind, *told) if told else None
+        raise ValueError(f"no letter of kind {kind}")
 
     # ---- who is asking
     def cookie(self, request: Request, name: str) -> str | None:
@@ -140,12 +168,32 @@ class EmailAuth:
         return found
 
     def source(self, request: Request) -> Source:
-        return Source(network_of(request.client.host if request.client else ""), request.state.id)
+        peer = request.client.host if request.client else ""
+        forwarded = request.headers.getlist("x-forwarded-for")
+        if forwarded and not self._proxies and not self._told:
+            self._told = True
+            log.warning(
+                "X-Forwarded-For from %s is not believed: if that is your proxy, name it in"
+                " TRUSTED_PROXIES, or all people share one client's limits",
+                networks_of(peer)[1],
+            )
+        client, network = networks_of(client_of(peer, forwarded, self._proxies))
+        return Source(network, request.state.id, client)
+
+    def browser(self, request: Request) -> Browser:
+        device = cookie_values(request.scope, self.device_cookie)
+        return Browser(
+            self.cookie(request, self.signin_cookie),
+            self.cookie(request, self.session_cookie),
+            device[0] if len(device) == 1 and split_device(device[0]) else None,
+            self.source(request),
+        )
 
     # ---- begin and end
     def set_signin(self, response: Response, token: str) -> None:
-        # An hour longer than the code, so that a late one is told that it ran out.
-        self._set_cookie(response, self.signin_cookie, token, self.policy.code_seconds + 3600)
+        # An hour longer than code and link, so that a late one is told that it ran out.
+        longest = max(self.policy.code_seconds, self.policy.link_seconds)
+        self._set_cookie(response, self.signin_cookie, token, longest + 3600)
 
     def admit(self, response: Response, arrival: Arrival) -> None:
         """Begin a session in this browser, with a token that did not exist before (no fixation)."""
@@ -153,10 +201,15 @@ class EmailAuth:
             response, self.session_cookie, arrival.token, self.policy.session_max_seconds
         )
         self._drop_cookie(response, self.signin_cookie)
+        if arrival.device:
+            seconds = self.policy.device_seconds
+            self._set_cookie(response, self.device_cookie, arrival.device, seconds)
 
-    def dismiss(self, response: Response) -> None:
-        """Take the session cookie out of this browser."""
+    def dismiss(self, response: Response, everywhere: bool = False) -> None:
+        """Take the session cookie out of this browser; it stays a known one unless `everywhere`."""
         self._drop_cookie(response, self.session_cookie)
+        if everywhere:
+            self._drop_cookie(response, self.device_cookie)
         response.headers["Clear-Site-Data"] = '"storage"'
 
     def _set_cookie(self, response: Response, name: str, token: str, seconds: int) -> None:
@@ -168,6 +221,11 @@ class EmailAuth:
 
     def _drop_cookie(self, response: Response, name: str) -> None:
         self._set_cookie(response, name, "", 0)
+
+    # ---- housekeeping
+    def tidy(self) -> dict[str, int]:
+        """Delete rows that have ended, in small steps; how many of each. Call it now and then."""
+        return self.signin.purge()
 
     # ---- the gate before every handler
     def refuse(self, request: Request, status: int, what: str = "") -> Response:

@@ -10,6 +10,8 @@ CODE_REQUESTED = "authn_code_requested"
 LOGIN_SUCCESS = "authn_login_success"
 LOGIN_FAIL = "authn_login_fail"
 LOGIN_FAIL_MAX = "authn_login_fail_max"
+LIMIT_REACHED = "excess_rate_limit_exceeded"
+DEVICE_ENDED = "authn_device_ended"
 LOGOUT = "authn_logout"
 USER_CREATED = "user_created"
 USER_DELETED = "user_deleted"
@@ -20,10 +22,11 @@ ROLE_CHANGED = "privilege_permissions_changed"
 
 @dataclass(frozen=True)
 class Source:
-    """Where a request came from: /24 or /48 of the client, and the request's id."""
+    """Where a request came from. `client` is for counting only, and is stored nowhere."""
 
-    network: str = ""
+    network: str = ""  # the client's /24 or /48
     request_id: str = ""
+    client: str = ""  # its /32 or /64
 
 
 def record(

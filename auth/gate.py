@@ -4,9 +4,7 @@ Plain ASGI, since it has to see every request of the app, and to write before an
 """
 
 import logging
-from functools import lru_cache
 from http import HTTPStatus
-from ipaddress import ip_address, ip_network
 from typing import Any
 
 from starlette.requests import Request
@@ -44,7 +42,7 @@ class Gate:
             await auth.refuse(request, 403, "cross_site")(scope, receive, send)
             return
         # Two of one name: one was planted, and which is which can't be told.
-        if any(len(cookie_values(scope, n)) > 1 for n in (auth.session_cookie, auth.signin_cookie)):
+        if any(len(cookie_values(scope, n)) > 1 for n in auth.cookies):
             await auth.refuse(request, 400)(scope, receive, send)
             return
         started = False
@@ -95,18 +93,6 @@ def cookie_values(scope: Any, name: str) -> list[str]:
     pairs = (part.partition(b"=") for part in raw.split(b";"))
     own = (value for key, _, value in pairs if key.strip(b" \t") == name.encode())
     return [value.strip(b" \t").decode("latin1") for value in own]
-
-
-@lru_cache(1024)
-def network_of(client: str) -> str:
-    """The client's /24 or /48: enough to tell neighbours from strangers, not enough to find a person."""
-    try:
-        address = ip_address(client)
-    except ValueError:
-        return ""
-    mapped = getattr(address, "ipv4_mapped", None)
-    address = mapped or address
-    return str(ip_network(f"{address}/{24 if address.version == 4 else 48}", strict=False))
 
 
 def problem(status: int, headers: dict[str, str] | None = None) -> Response:

@@ -25,7 +25,7 @@ from starlette.responses import RedirectResponse, Response
 
 from auth.caller import Caller
 from auth.gate import problem, wants_json
-from auth.signin import safe_next
+from auth.typed import safe_next
 
 log = logging.getLogger("auth.guards")
 

@@ -6,10 +6,18 @@ Nothing else imports hmac, hashlib or secrets, so this file is the whole of the 
 import base64
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Callable
 
 TOKEN_CHARS = 43  # 32 bytes in URL-safe base64
+SELECTOR_CHARS = 32  # of a device: 16 bytes in hex
+LONG_CODE_CHARS = 12  # 60 bits
+LINK_ID_CHARS, LINK_CHARS = 26, 78  # 16 and 16 + 32 bytes in letters
+
+# base32 without its digits: a mail has one number in it, which is the code.
+_LETTERS = str.maketrans("234567", "abcdef")
+_BASE32 = str.maketrans("abcdef", "234567")
 
 
 def hkdf(secret: bytes, purpose: str) -> bytes:
@@ -33,10 +41,13 @@ class Keys:
     ):
         self._random = random_bytes
         self._code_keys: dict[str, bytes] = {}
+        self._link_keys: dict[str, bytes] = {}
         for text in filter(None, (previous, secret)):
             master = text.encode()
             self.current = hkdf(master, "key id").hex()[:12]
             self._code_keys[self.current] = hkdf(master, "code")
+            self._link_keys[self.current] = hkdf(master, "link")
+        self._counter_key = hkdf(master, "counter")
 
     def new_nonce(self) -> str:
         return self._random(32).hex()
@@ -68,10 +79,51 @@ class Keys:
         number = int.from_bytes(hmac.digest(key, message.encode(), "sha256"), "big")
         return f"{number % 10**digits:0{digits}d}"
 
+    def long_code(self, key_id: str, purpose: str, nonce: str, address: str) -> str | None:
+        """12 base32 characters, 60 bits, for where a few digits would be guessed. Derived, too."""
+        key = self._code_keys.get(key_id)
+        if key is None:
+            return None
+        message = "\0".join((purpose, nonce, address, "long"))
+        raw = hmac.digest(key, message.encode(), "sha256")
+        return base64.b32encode(raw).decode()[:LONG_CODE_CHARS]
+
+    def link(self, key_id: str, purpose: str, id: str, nonce: str, address: str) -> str | None:
+        """The secret of a challenge's link, 78 letters: which challenge, and 256 bits that prove it."""
+        key = self._link_keys.get(key_id)
+        if key is None:
+            return None
+        message = "\0".join((purpose, id, nonce, address))
+        proof = hmac.digest(key, message.encode(), "sha256")
+        return _letters(bytes.fromhex(id)) + _letters(proof)
+
+    def counter(self, limit: str, seconds: int, subject: str) -> str:
+        """The key of a counter: 96 bits that say nothing about whom it counts."""
+        message = "\0".join((limit, str(seconds), subject)).encode()
+        return _base64url(hmac.digest(self._counter_key, message, "sha256")[:12])
+
+    def new_device(self) -> tuple[str, str]:
+        """(selector, verifier) of a browser that we shall know again; the cookie holds one after the other."""
+        return self.new_id(), self.new_token()
+
 
 def digest(token: str) -> str:
     """What the database keeps of a token. No salt or stretching: 256 random bits can't be searched."""
     return hashlib.sha256(token.encode()).hexdigest()
+
+
+def linked_id(link: str) -> str | None:
+    """Which challenge a link's secret names; None when it can't be one. It proves nothing yet."""
+    if not re.fullmatch(rf"[A-Za-f]{{{LINK_CHARS}}}", link):
+        return None
+    return base64.b32decode(link[:LINK_ID_CHARS].translate(_BASE32) + "======").hex()
+
+
+def split_device(cookie: str | None) -> tuple[str, str] | None:
+    """(selector, verifier) of a device cookie; None when it can't be one of ours."""
+    if not cookie or len(cookie) != SELECTOR_CHARS + TOKEN_CHARS or not cookie.isascii():
+        return None
+    return cookie[:SELECTOR_CHARS], cookie[SELECTOR_CHARS:]
 
 
 def looks_like_token(text: str) -> bool:
@@ -82,6 +134,10 @@ def looks_like_token(text: str) -> bool:
 def same(one: str, other: str) -> bool:
     """Equal, in a time that does not tell at which character they part (ASVS 11.2.4)."""
     return hmac.compare_digest(one.encode(), other.encode())
+
+
+def _letters(raw: bytes) -> str:
+    return base64.b32encode(raw).decode().rstrip("=").translate(_LETTERS)
 
 
 def _base64url(raw: bytes) -> str:

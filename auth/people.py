@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from auth import challenges, events, sessions, users
+from auth import challenges, devices, events, sessions, users
 from auth.addresses import canonical
 from auth.events import Source
 from auth.keys import Keys
-from auth.signin import Refused
+from auth.policy import Refused
 from auth.users import User
 
 MAX_NAME = 200
@@ -170,6 +170,7 @@ class People:
         # each other.
         challenges.end_all(t, user.address)
         sessions.end_all(t, user.id)
+        devices.end_all(t, user.id)
 
     def _record(
         self, t: Any, kind: str, actor: User | None, subject: str, source: Source, detail: str = ""

@@ -15,7 +15,9 @@ from starlette.routing import Route
 from auth.email_auth import EmailAuth
 from auth.gate import wants_json
 from auth.guards import LOGIN, NO_ACCESS, is_htmx, redirect
-from auth.signin import HOME, Pending, Refused, safe_next
+from auth.policy import Refused
+from auth.signin import Elsewhere, Pending
+from auth.typed import HOME, safe_next
 
 # The keys are the reasons of the rules; templates/words.py has a sentence for each (tested).
 STATUS = {
@@ -30,7 +32,15 @@ STATUS = {
     "code_expired": 410,
     "code_used": 410,
     "no_signin": 410,
+    "code_off": 422,
+    "long_code_malformed": 422,
     "code_exhausted": 429,
+    "link_missing": 422,
+    "link_wrong": 422,
+    "link_expired": 410,
+    "link_used": 410,
+    "too_many_starts": 429,
+    "too_many_wrong": 429,
     "resend_wait": 429,
     "resend_spent": 429,
     "name_invalid": 422,
@@ -98,9 +108,8 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
 
     async def create_code(request: Request) -> Response:
         email, wanted = await fields(request, "email", "next")
-        old = auth.cookie(request, auth.signin_cookie)
         try:
-            token, pending = await run(rules.create_code, email, wanted, old, auth.source(request))
+            token, pending = await run(rules.create_code, email, wanted, auth.browser(request))
         except Refused as refused:
             content = pages.login(safe_next(wanted), email, refused)
             return answer(auth, request, "Sign in", content, refused)
@@ -114,6 +123,10 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
 
     async def code_page(request: Request) -> Response:
         pending = await run(rules.pending, auth.cookie(request, auth.signin_cookie))
+        if is_htmx(request):  # the waiting page asks: was a link used in another tab?
+            moved = pending is None and request.scope["auth"]
+            wanted = safe_next(request.query_params.get("next"))
+            return redirect(request, wanted) if moved else Response(status_code=204)
         if pending is None:
             return redirect(request, LOGIN)
         content = pages.code(pending)
@@ -123,25 +136,24 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
 
     async def verify_code(request: Request) -> Response:
         code, timezone = await fields(request, "code", "timezone")
-        token = auth.cookie(request, auth.signin_cookie)
-        old = auth.cookie(request, auth.session_cookie)
+        browser = auth.browser(request)
         try:
-            arrival = await run(rules.verify_code, token, code, timezone, old, auth.source(request))
+            arrival = await run(rules.verify_code, code, timezone, browser)
         except Refused as refused:
             if refused.reason in ("no_signin", "code_used") and request.scope["auth"]:
                 # Another tab, or the first of two clicks, was faster.
                 return redirect(request, HOME)
-            return await refuse_code(request, token, refused)
+            return await refuse_code(request, browser.signin, refused)
         response = redirect(request, arrival.next_path)
         auth.admit(response, arrival)
         return response
 
     async def resend_code(request: Request) -> Response:
-        token = auth.cookie(request, auth.signin_cookie)
+        browser = auth.browser(request)
         try:
-            pending = await run(rules.resend_code, token, auth.source(request))
+            pending = await run(rules.resend_code, browser)
         except Refused as refused:
-            return await refuse_code(request, token, refused)
+            return await refuse_code(request, browser.signin, refused)
         return answer(auth, request, "Enter your code", pages.code(pending, notice="resent"))
 
     async def again(request: Request) -> Response:
@@ -161,6 +173,34 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
             content = pages.code_over(known.get("address", ""), known.get("next_path", ""), refused)
         return answer(auth, request, "Enter your code", content, refused)
 
+    async def link_page(request: Request) -> Response:
+        """Draws only: mail scanners open every link, and some run its scripts."""
+        address = await run(rules.link_for, auth.cookie(request, auth.signin_cookie))
+        content = pages.link(address, request.scope["auth"])
+        return HTMLResponse(pages.page("Sign in", content, width="door"))
+
+    async def open_link(request: Request) -> Response:
+        pasted, timezone = await fields(request, "token", "timezone")
+        browser = auth.browser(request)
+        try:
+            found = await run(rules.open_link, pasted, timezone, browser)
+        except Refused as refused:
+            if refused.reason == "link_used" and request.scope["auth"]:
+                return redirect(request, HOME)
+            if refused.reason in ("link_missing", "link_wrong", "too_many_wrong"):
+                content = pages.link(None, request.scope["auth"], refused)
+            else:
+                known = refused.facts
+                content = pages.code_over(
+                    known.get("address", ""), known.get("next_path", ""), refused
+                )
+            return answer(auth, request, "Sign in", content, refused)
+        if isinstance(found, Elsewhere):
+            return answer(auth, request, "Sign in", pages.elsewhere(found))
+        response = redirect(request, found.next_path)
+        auth.admit(response, found)
+        return response
+
     async def logout(request: Request) -> Response:
         caller, token = request.scope["auth"], auth.cookie(request, auth.session_cookie)
         if caller and token:
@@ -174,7 +214,7 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
         if caller:
             await run(rules.end_everything, caller.user, auth.source(request))
         response = redirect(request, LOGIN)
-        auth.dismiss(response)
+        auth.dismiss(response, everywhere=True)
         return response
 
     async def no_access_right(request: Request) -> Response:
@@ -197,6 +237,8 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
             (LOGIN, login, "GET"),
             ("/resend_code", resend_code, "POST"),
             ("/resend_code", again, "GET"),
+            ("/link", link_page, "GET"),
+            ("/link", open_link, "POST"),
             ("/logout", logout, "POST"),
             ("/logout_everywhere", logout_everywhere, "POST"),
             (NO_ACCESS, no_access_right, "GET"),

@@ -60,3 +60,12 @@ def end(t: Any, token: str) -> None:
 
 def end_all(t: Any, user_id: str) -> None:
     t.q("delete from sessions where user_id = :user_id", user_id=user_id)
+
+
+def purge(db: Any, now: int, limit: int) -> int:
+    """Delete what has expired, at most `limit`. Says how many."""
+    sql = (
+        "delete from sessions where id in"
+        " (select id from sessions where expires_at <= :now limit :limit) returning id"
+    )
+    return len(db.q(sql, now=now, limit=limit))

@@ -6,65 +6,29 @@ once, in the browser that asked.
 """
 
 import logging
-import re
-import unicodedata
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
-from urllib.parse import urlsplit
-from zoneinfo import available_timezones
 
-from auth import challenges, events, sessions, users
+from auth import budgets, challenges, devices, events, sessions, users
 from auth.addresses import canonical, masked
 from auth.challenges import Challenge
 from auth.events import Source
-from auth.keys import Keys, digest, same
+from auth.keys import LONG_CODE_CHARS, Keys, digest, linked_id, same
+from auth.known import Browser, KnownBrowsers
+from auth.limits import Limits, Mail, Reached
+from auth.policy import Policy, Refused
+from auth.typed import known_zone, safe_next, tidy_code, tidy_link, tidy_long_code
 from auth.users import User
 
 log = logging.getLogger("auth.signin")
 
 SIGN_IN = "sign-in"  # a challenge's purpose; part of what its code is derived from
-CODE_MAIL = "code"  # the kind of letter that carries it
-HOME = "/dashboard"
-MAX_TYPED_CODE = 100
-# Nobody wants to arrive at the door again, or at what only takes forms.
-NO_PLACES = (
-    "/login",
-    "/create_code",
-    "/verify_code",
-    "/resend_code",
-    "/logout",
-    "/logout_everywhere",
-)
-
-
-@dataclass(frozen=True)
-class Policy:
-    """Every number and choice of signing in, with its source."""
-
-    code_length: int = 6  # ASVS 6.5.3: at least 20 bits
-    code_seconds: int = 15 * 60
-    tries_per_code: int = 5
-    tries_per_challenge: int = 10  # over all codes of one challenge (SP 800-63B-4 §3.1.3)
-    resend_waits: tuple[int, ...] = (60, 120)  # seconds before each resend; as many as there are
-    mail_margin: int = 60  # seconds: a code with less to live is not mailed any more
-    clock_skew: int = 60  # seconds a clock may have gone back
-    session_idle_seconds: int = 7 * 86400
-    session_max_seconds: int = 30 * 86400  # SP 800-63B-4 §2.1.3
-    seen_every_seconds: int = 300  # how exactly "last use" is kept; a write a request is too much
-    session_data_bytes: int = 4096
-    signup: str = "closed"  # closed: only addresses an admin added; open: all of signup_domains
-    signup_domains: tuple[str, ...] = ()
-    reveal_unregistered: bool = False
-
-
-class Refused(Exception):
-    """The one way to say no. `reason` is a key of the words and of the statuses; `facts` fill them."""
-
-    def __init__(self, reason: str, **facts: Any):
-        super().__init__(reason)
-        self.reason, self.facts = reason, facts
+# Kinds of letters.
+CODE_MAIL = "code"
+NO_MAIL = "none"  # nothing is due; the same row and the same work as for a mail that is
+KEPT_SECONDS = 86400  # how long a challenge is kept after its end, so that a late one is told
 
 
 @dataclass(frozen=True)
@@ -79,6 +43,7 @@ class Pending:
     sure: bool  # is a mail certain? Only where everybody may sign up
     next_path: str  # where the person wanted to go
     exhausted: bool  # no try is left for the code that was mailed
+    link_only: bool  # the mail has a link and no code; what may be typed is the link's long code
 
 
 @dataclass(frozen=True)
@@ -88,6 +53,16 @@ class Arrival:
     token: str
     user: User
     next_path: str
+    device: str  # the browser's new device cookie; "" when it keeps the one it has
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """A good link, opened in a browser that did not ask: what to type in the one that did."""
+
+    address: str
+    code: str | None  # None: there is nothing more to type there
+    code_seconds: int
 
 
 @dataclass(frozen=True)
@@ -103,23 +78,63 @@ class SignIn:
     clock: Callable[[], float]
     policy: Policy = field(default_factory=Policy)
 
+    @cached_property
+    def limits(self) -> Limits:
+        return Limits(self.keys, self.policy, self._limit_reached)
+
+    @cached_property
+    def known(self) -> KnownBrowsers:
+        return KnownBrowsers(self.db, self.keys, self.policy, self.limits, self.send, self._record)
+
     # ---- asking
-    def create_code(
-        self, typed: str, next_path: str, old_token: str | None, source: Source
-    ) -> tuple[str, Pending]:
+    def create_code(self, typed: str, next_path: str, browser: Browser) -> tuple[str, Pending]:
         """Start a sign-in: the browser's new token, and what to show.
 
-        No look at the users on the way: what is done, and how long it takes, is the same for every
-        address because it is the same work. Whether a mail leaves is decided when it would.
+        What is done, and how long it takes, is the same for every address because it is the same
+        work: each start is counted, has a challenge, and has a row in the outbox. Whether a mail
+        leaves shows nowhere but in the mailbox.
         """
         if not typed.strip():
             raise Refused("email_missing")
         address = canonical(typed)
         if address is None:
             raise Refused("email_invalid")
-        if self.policy.reveal_unregistered and not self._may_sign_in(self.db, address):
-            raise Refused("not_registered", address=address)
         now, token = int(self.clock()), self.keys.new_token()
+        known = self.known.device_of(browser, address, now)
+        with self.db.tx() as t:
+            old = challenges.hold(t, digest(browser.signin)) if browser.signin else None
+            mailable = self._may_sign_in(t, address)
+            mail = self.limits.start(t, address, known, mailable, browser.source, now)
+            told = self.policy.reveal_unregistered and not mailable
+            if not told:
+                challenge = self._begin(
+                    t, old, address, known, token, safe_next(next_path), mail, now
+                )
+                self.send(t, _kind(mail), challenge.id, self._mail_until(challenge))
+                self._record(t, events.CODE_REQUESTED, address, browser.source)
+        if told:  # after the commit: asking has to be counted here, too
+            raise Refused("not_registered", address=address)
+        return token, self._pending(challenge, now)
+
+    def _begin(
+        self,
+        t: Any,
+        old: Challenge | None,
+        address: str,
+        device: str,
+        token: str,
+        next_path: str,
+        mail: Mail,
+        now: int,
+    ) -> Challenge:
+        """A new challenge; or the browser's old one, when its mail is the newest that there will be."""
+        if old and not mail.room and old.address == address and self._alive(old, now):
+            challenges.renew(t, old.id, digest(token), next_path)
+            return replace(old, next_path=next_path)
+        if old:
+            challenges.leave(t, old.id)
+        link_only = self.limits.link_only(t, address, device, now)
+        link_ends = max(now + self.policy.link_seconds, mail.link_until)
         challenge = Challenge(
             id=self.keys.new_id(),
             browser=digest(token),
@@ -131,27 +146,26 @@ class SignIn:
             code_tries=0,
             total_tries=0,
             resends=0,
-            next_path=safe_next(next_path),
+            next_path=next_path,
             issued_at=now,
             sent_at=now,
-            expires_at=now + self.policy.code_seconds,
+            expires_at=link_ends if link_only else now + self.policy.code_seconds,
             used_at=None,
+            device=device,
+            link_only=int(link_only),
+            mails=int(mail.sent),
+            link_expires_at=link_ends,
         )
-        with self.db.tx() as t:
-            if old_token:
-                challenges.end_of_browser(t, digest(old_token))
-            challenges.create(t, challenge)
-            self.send(t, CODE_MAIL, challenge.id, self._mail_until(challenge))
-            self._record(t, events.CODE_REQUESTED, address, source)
-        return token, self._pending(challenge, now)
+        challenges.create(t, challenge)
+        return challenge
 
-    def resend_code(self, token: str | None, source: Source) -> Pending:
+    def resend_code(self, browser: Browser) -> Pending:
         """Mail the code once more. The same code, unless its tries are used up: then the next one.
 
         The count over the whole challenge goes on (SP 800-63B-4 §3.1.3: a new secret does not reset
         the count of failures).
         """
-        now, seen = int(self.clock()), self._of_browser(token)
+        now, seen = int(self.clock()), self._of_browser(browser.signin)
         self._refuse_dead(seen, now)
         wait = self._resend_in(seen, now)
         if wait is None or seen.total_tries >= self.policy.tries_per_challenge:
@@ -160,11 +174,18 @@ class SignIn:
             raise Refused("resend_wait", retry_after=wait)
         with self.db.tx() as t:
             new_code = seen.code_tries >= self.policy.tries_per_code
-            if not challenges.resend(t, seen, now, new_code):
+            link_only = bool(seen.link_only) or self.limits.link_only(
+                t, seen.address, seen.device, now
+            )
+            if not challenges.resend(t, seen, now, new_code, link_only):
                 raise Refused("resend_wait", retry_after=1)  # the same click, twice
-            self.send(t, CODE_MAIL, seen.id, self._mail_until(seen))
-            self._record(t, events.CODE_REQUESTED, seen.address, source, detail="again")
-        return self.pending(token) or self._pending(seen, now)
+            mailable = self._may_sign_in(t, seen.address)
+            mail = self.limits.resend(t, seen, mailable, browser.source, now)
+            if mail.sent:
+                challenges.mailed(t, seen.id, max(seen.link_expires_at, mail.link_until))
+            self.send(t, _kind(mail), seen.id, self._mail_until(seen))
+            self._record(t, events.CODE_REQUESTED, seen.address, browser.source, detail="again")
+        return self.pending(browser.signin) or self._pending(seen, now)
 
     def pending(self, token: str | None) -> Pending | None:
         """The browser's live sign-in, if it has one."""
@@ -172,77 +193,164 @@ class SignIn:
         live = challenge and challenge.used_at is None and challenge.expires_at > now
         return self._pending(challenge, now) if challenge and live else None
 
-    def mail(self, ref: str) -> tuple[str, str] | None:
-        """(address, code) for the mail of one challenge, made at the moment of sending.
+    def mail(self, ref: str) -> tuple[str, str, str, int] | None:
+        """(address, code, link, seconds that the link works) for the mail of one challenge.
 
-        None when nothing is to be said: the code was used or has run out, or the address may not
-        sign in here. It goes to the stored address, which is the canonical one.
+        Made at the moment of sending; code or link is "" when it is not in this mail. None when nothing
+        is to be said: it was used or has run out, or the address may not sign in here. It goes to the
+        stored address, which is the canonical one.
         """
-        challenge = challenges.by_id(self.db, ref)
-        if not challenge or challenge.used_at is not None:
-            return None
-        if challenge.expires_at <= self.clock():
+        challenge, now = challenges.by_id(self.db, ref), int(self.clock())
+        if not challenge or challenge.used_at is not None or challenge.expires_at <= now:
             return None
         if not self._may_sign_in(self.db, challenge.address):
             return None
-        code = self._code(challenge)
-        return (challenge.address, code) if code else None
+        code = "" if challenge.link_only else self._code(challenge)
+        # The last link for a while has to be there even where links are off.
+        linked = (
+            self.policy.magic_links
+            or challenge.link_only
+            or challenge.link_expires_at > challenge.issued_at + self.policy.link_seconds
+        )
+        link = self._link(challenge) if linked else ""
+        if code is None or link is None:  # its key is gone
+            return None
+        return challenge.address, code, link, challenge.link_expires_at - now
 
     # ---- entering
-    def verify_code(
-        self, token: str | None, typed: str, timezone: str, old_session: str | None, source: Source
-    ) -> Arrival:
+    def verify_code(self, typed: str, timezone: str, browser: Browser) -> Arrival:
         """Spend one guess; when it is right, the challenge becomes a session."""
-        code = tidy_code(typed, self.policy.code_length)  # what can't be a code costs no try
+        token, now = browser.signin, int(self.clock())
+        long = tidy_long_code(typed)
+        code = long or self._tidy(typed, token)  # what can't be a code costs no try
         if token is None:
             raise Refused("no_signin")
-        now = int(self.clock())
-        challenge = challenges.spend(
-            self.db,
-            digest(token),
-            now,
-            self.policy.tries_per_code,
-            self.policy.tries_per_challenge,
-            self.policy.clock_skew,
-        )
+        with self.db.tx() as t:
+            challenge = self._spend(t, token, now, link_only=bool(long))
+            allowed = challenge and self.limits.guess(t, challenge, browser.source, now)
+            if challenge and not allowed:
+                challenges.switch_to_link(t, challenge.id)
         if challenge is None:
-            raise self._why_not(token, now)
-        expected = self._code(challenge)
+            raise self._why_not(token, now, len(code))
+        if not allowed:
+            raise Refused("code_off", length=self.policy.code_length)
+        # Committed, so counted. Only now is it compared.
+        expected = self._long_code(challenge) if long else self._code(challenge)
         if expected is None:  # its key is gone
             raise Refused("code_expired", address=challenge.address, next_path=challenge.next_path)
         if not same(code, expected):
-            raise self._wrong(challenge, source)
-        arrival = self._admit(challenge, known_zone(timezone), old_session, now, source)
+            raise self._wrong(challenge, browser.source)
+        arrival = self._admit(challenge, None, timezone, browser, now)
         # The right code of an address that may not sign in; nobody was mailed it.
         if arrival is None:
-            raise self._wrong(challenge, source)
-        log.info("%s signed in", masked(challenge.address))
+            raise self._wrong(challenge, browser.source)
         return arrival
+
+    def _tidy(self, typed: str, token: str | None) -> str:
+        try:
+            return tidy_code(typed, self.policy.code_length)
+        except Refused as refused:
+            challenge = self._of_browser(token, must=False)
+            if challenge and challenge.link_only:
+                raise Refused("long_code_malformed", length=LONG_CODE_CHARS) from refused
+            raise
+
+    def _spend(self, t: Any, token: str, now: int, link_only: bool) -> Challenge | None:
+        p = self.policy
+        return challenges.spend(
+            t,
+            digest(token),
+            now,
+            p.tries_per_code,
+            p.tries_per_challenge,
+            p.clock_skew,
+            link_only,
+        )
+
+    def open_link(self, pasted: str, timezone: str, browser: Browser) -> Arrival | Elsewhere:
+        """Use a link: a session in a browser that asked for this address; elsewhere only what to type.
+
+        Never a session for the browser that asked when another one opens the link: whoever is
+        talked into a click would sign a stranger in (SP 800-63B-4 §3.1.3.1). A browser that asked
+        for the same address may use any of its links: then strangers who spend the address's mails
+        leave its owner the link in the last one.
+        """
+        now = int(self.clock())
+        challenge = self._by_link(tidy_link(pasted))
+        if challenge is None or not self._may_sign_in(self.db, challenge.address):
+            with self.db.tx() as t:
+                self.limits.wrong_link(t, browser.source, now)
+            raise Refused("link_wrong")
+        # Who holds the secret reads the mailbox, and may be told the truth.
+        if challenge.used_at is not None:
+            raise Refused("link_used")
+        if challenge.link_expires_at <= now or self._too_early(challenge, now):
+            raise Refused("link_expired", address=challenge.address)
+        own = self._of_browser(browser.signin, must=False)
+        if own and own.address == challenge.address and self._linkable(own, now):
+            arrival = self._admit(challenge, own, timezone, browser, now)
+            if arrival is None:
+                raise Refused("link_wrong")
+            return arrival
+        return self._elsewhere(challenge, now)
+
+    def link_for(self, token: str | None) -> str | None:
+        """The masked address for which a link signs in here; None in a browser that did not ask."""
+        own = self._of_browser(token, must=False)
+        return masked(own.address) if own and self._linkable(own, int(self.clock())) else None
+
+    def _by_link(self, link: str) -> Challenge | None:
+        """The challenge of a link, if it is really one of its own."""
+        id = linked_id(link)
+        challenge = challenges.by_id(self.db, id) if id else None
+        expected = self._link(challenge) if challenge else None
+        return challenge if expected and same(link, expected) else None
+
+    def _elsewhere(self, challenge: Challenge, now: int) -> Elsewhere:
+        c = challenge
+        if not c.link_only and self.limits.link_only(self.db, c.address, c.device, now):
+            challenges.switch_to_link(
+                self.db, c.id
+            )  # its six digits would be compared with nothing
+            c = replace(c, link_only=1, code_tries=0)
+        typed_here = c.browser != c.id and self._alive(c, now)  # else no browser waits for it
+        code = self._long_code(c) if c.link_only else self._code(c)
+        return Elsewhere(masked(c.address), code if typed_here else None, c.expires_at - now)
 
     def _admit(
         self,
         challenge: Challenge,
-        zone: str | None,
-        old_session: str | None,
+        by_link: Challenge | None,
+        timezone: str,
+        browser: Browser,
         now: int,
-        source: Source,
     ) -> Arrival | None:
-        """Consume the challenge and start the session: both, or neither, and once."""
-        token = self.keys.new_token()
+        """Consume the challenge and start the session: both, or neither, and once.
+
+        `by_link`: the browser's own challenge, when a link was used; it ends, too, and says where to go.
+        """
+        token, zone, source = self.keys.new_token(), known_zone(timezone), browser.source
+        own, device = by_link or challenge, self.known.device(browser, now)
         with self.db.tx() as t:
             user = users.arrive(t, challenge.address, zone, now)
             if user is None and self._signs_up(t, challenge.address, now, source):
                 user = users.arrive(t, challenge.address, zone, now)
             if user is None:
                 return None
-            if not challenges.consume(t, challenge.id, now):
-                raise Refused("code_used", address=challenge.address, next_path=challenge.next_path)
-            if old_session:  # ASVS 7.2.4: the old one ends when a new one begins
-                sessions.end(t, digest(old_session))
+            for id in sorted({challenge.id, own.id}):
+                if not challenges.consume(t, id, now):
+                    used = "link_used" if by_link else "code_used"
+                    raise Refused(used, address=own.address, next_path=own.next_path)
+            self.limits.forgive(t, challenge, source, not by_link, now)
+            if browser.session:  # ASVS 7.2.4: the old one ends when a new one begins
+                sessions.end(t, digest(browser.session))
             ends = now + self.policy.session_max_seconds
             sessions.start(t, self.keys.new_id(), digest(token), user.id, now, ends)
-            self._record(t, events.LOGIN_SUCCESS, user.address, source, actor=user.id)
-        return Arrival(token, user, challenge.next_path)
+            cookie = self.known.remember(t, user, device, browser, now)
+            detail = "link" if by_link else ""
+            self._record(t, events.LOGIN_SUCCESS, user.address, source, user.id, detail)
+        log.info("%s signed in", masked(challenge.address))
+        return Arrival(token, user, own.next_path, cookie)
 
     def _signs_up(self, t: Any, address: str, now: int, source: Source) -> bool:
         """Add whoever may sign up; True when they may, also when another request was faster."""
@@ -262,13 +370,17 @@ class SignIn:
         log.info("wrong code for %s, %d tries left", masked(challenge.address), left)
         return Refused("code_wrong" if left else "code_wrong_last", tries_left=left)
 
-    def _why_not(self, token: str, now: int) -> Refused:
+    def _why_not(self, token: str, now: int, typed: int) -> Refused:
         """Why no guess could be spent. Only the browser that holds the challenge gets here."""
         try:
             challenge = self._of_browser(token)
             self._refuse_dead(challenge, now)
         except Refused as refused:
             return refused
+        if challenge.link_only and typed != LONG_CODE_CHARS:
+            return Refused("code_off", length=self.policy.code_length)
+        if typed == LONG_CODE_CHARS and not challenge.link_only:
+            return Refused("code_length", length=self.policy.code_length, typed=typed)
         wait = self._resend_in(challenge, now)
         ends = max(1, challenge.expires_at - now)
         return Refused("code_exhausted", retry_after=ends if wait is None else max(1, wait))
@@ -280,13 +392,25 @@ class SignIn:
             self._record(t, events.LOGOUT, user.address, source, actor=user.id)
 
     def end_everything(self, user: User, source: Source) -> None:
-        """All sessions and all pending sign-ins of one person."""
+        """All sessions, known browsers and pending sign-ins of one person."""
         with self.db.tx() as t:
             # In the order in which a sign-in writes them: one that is under way is waited for here,
             # and its session ended after it has begun.
             challenges.end_all(t, user.address)
             sessions.end_all(t, user.id)
+            devices.end_all(t, user.id)
             self._record(t, events.LOGOUT, user.address, source, actor=user.id, detail="everywhere")
+
+    # ---- tidying up
+    def purge(self, limit: int = 500) -> dict[str, int]:
+        """Delete what has ended: counters, challenges, sessions, devices; at most `limit` of each. How many."""
+        now = int(self.clock())
+        return {
+            "counters": budgets.purge(self.db, now, limit),
+            "challenges": challenges.purge(self.db, now - KEPT_SECONDS, limit),
+            "sessions": sessions.purge(self.db, now, limit),
+            "devices": devices.purge(self.db, now, limit),
+        }
 
     # ---- what the above have in common
     def _of_browser(self, token: str | None, must: bool = True) -> Any:
@@ -299,21 +423,40 @@ class SignIn:
         where = {"address": challenge.address, "next_path": challenge.next_path}
         if challenge.used_at is not None:
             raise Refused("code_used", **where)
-        early = challenge.issued_at > now + self.policy.clock_skew
-        if challenge.expires_at <= now or early or self._code(challenge) is None:
+        gone = self._code(challenge) is None
+        if challenge.expires_at <= now or self._too_early(challenge, now) or gone:
             raise Refused("code_expired", **where)
+
+    def _too_early(self, challenge: Challenge, now: int) -> bool:
+        return challenge.issued_at > now + self.policy.clock_skew
+
+    def _alive(self, challenge: Challenge, now: int) -> bool:
+        """May something still be typed for it?"""
+        live = challenge.used_at is None and challenge.expires_at > now
+        return live and not self._exhausted(challenge) and not self._too_early(challenge, now)
+
+    def _linkable(self, challenge: Challenge, now: int) -> bool:
+        """May its browser still use a link?"""
+        live = challenge.used_at is None and challenge.link_expires_at > now
+        return live and not self._too_early(challenge, now)
+
+    def _exhausted(self, challenge: Challenge) -> bool:
+        return (
+            challenge.code_tries >= self.policy.tries_per_code
+            or challenge.total_tries >= self.policy.tries_per_challenge
+        )
 
     def _pending(self, challenge: Challenge, now: int) -> Pending:
         return Pending(
             address=challenge.address,
-            code_length=self.policy.code_length,
-            code_seconds=self.policy.code_seconds,
+            code_length=LONG_CODE_CHARS if challenge.link_only else self.policy.code_length,
+            code_seconds=challenge.expires_at - challenge.issued_at,
             expires_in=max(0, challenge.expires_at - now),
             resend_in=self._resend_in(challenge, now),
             sure=self.policy.signup == "open" and not self.policy.signup_domains,
             next_path=challenge.next_path,
-            exhausted=challenge.code_tries >= self.policy.tries_per_code
-            or challenge.total_tries >= self.policy.tries_per_challenge,
+            exhausted=self._exhausted(challenge),
+            link_only=bool(challenge.link_only),
         )
 
     def _mail_until(self, challenge: Challenge) -> int:
@@ -331,6 +474,14 @@ class SignIn:
         digits = self.policy.code_length
         return self.keys.code(c.key_id, c.purpose, c.nonce, c.address, c.generation, digits)
 
+    def _long_code(self, challenge: Challenge) -> str | None:
+        c = challenge
+        return self.keys.long_code(c.key_id, c.purpose, c.nonce, c.address)
+
+    def _link(self, challenge: Challenge) -> str | None:
+        c = challenge
+        return self.keys.link(c.key_id, c.purpose, c.id, c.nonce, c.address)
+
     def _may_sign_in(self, t: Any, address: str) -> bool:
         user = users.by_address(t, address)
         return user.disabled_at is None if user else self._may_sign_up(address)
@@ -347,50 +498,9 @@ class SignIn:
         id = self.keys.new_sorted_id(now)
         events.record(t, id, int(now), kind, subject, source, actor, detail)
 
-
-def tidy_code(typed: str, length: int) -> str:
-    """The digits of what was typed. Raises Refused for what can't be a code.
-
-    Spaces, line ends, dashes and digits of other scripts are how people and their keyboards write
-    numbers; anything else is not repaired.
-    """
-    if not typed.strip():
-        raise Refused("code_missing", length=length)
-    if len(typed) > MAX_TYPED_CODE:
-        raise Refused("code_malformed", length=length)
-    text = unicodedata.normalize("NFKC", typed)
-    kept = (c for c in text if not c.isspace() and unicodedata.category(c) not in ("Pd", "Cf"))
-    code = "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in kept)
-    # fullmatch: `$` would let a trailing line end through.
-    if not re.fullmatch(r"[0-9]+", code):
-        raise Refused("code_malformed", length=length)
-    if len(code) != length:
-        raise Refused("code_length", length=length, typed=len(code))
-    return code
+    def _limit_reached(self, t: Any, reached: Reached, source: Source) -> None:
+        self._record(t, events.LIMIT_REACHED, reached.subject, source, detail=reached.what)
 
 
-def safe_next(path: str | None) -> str:
-    """Where to go after signing in: a path on this site, or HOME.
-
-    The same check for Location and HX-Redirect, which htmx assigns to location.href: there
-    `javascript:` would run and `//evil` or `/\\evil` would leave.
-    """
-    path = path or ""
-    if len(path) > 2000 or not re.fullmatch(r"/(?![/\\])[A-Za-z0-9\-._~/?=&%+]*", path):
-        return HOME
-    if re.match(r"/(%2f|%5c)", path, re.I) or re.search(r"%(0[0-9a-f]|1[0-9a-f]|7f)", path, re.I):
-        return HOME
-    parts = urlsplit(path)
-    if parts.scheme or parts.netloc or parts.path in NO_PLACES:
-        return HOME
-    return path
-
-
-def known_zone(name: str) -> str | None:
-    """An IANA time zone name, or None."""
-    return name if name in _zones() else None
-
-
-@cache
-def _zones() -> frozenset[str]:
-    return frozenset(available_timezones())
+def _kind(mail: Mail) -> str:
+    return CODE_MAIL if mail.sent else NO_MAIL

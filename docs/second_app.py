@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-import uvicorn
 from fasthtml.common import H1, Button, FastHTML, Form, Input, Li, P, Ul
 from starlette.requests import Request
 from starlette.responses import RedirectResponse
@@ -20,7 +19,7 @@ from templates.layout import post
 from utils.database import connect, migrate
 from utils.mailer import Console, Sender
 from utils.outbox import Outbox
-from utils.server import Protocol
+from utils.server import serve
 from utils.settings import new_secret
 from utils.shield import Shield
 
@@ -69,4 +68,4 @@ if __name__ == "__main__":
     house = create("sqlite:///data/second.db", url, new_secret(), Console(), secure=False)
     house.auth.people.ensure_admins(("admin@example.com",))
     print(f"Drafts: open {url}/login", flush=True)
-    uvicorn.run(house.asgi, port=5002, http=Protocol, access_log=False, proxy_headers=False)
+    serve(house.asgi, "127.0.0.1", 5002)

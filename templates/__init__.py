@@ -1,7 +1,7 @@
 """Everything a person reads. Data in; FastTags, HTML or text out. No decisions, no database, no HTTP."""
 
 from templates import admin, pages
-from templates.emails import CodeLetter
+from templates.emails import CodeLetter, NoticeLetter
 from templates.layout import STATIC, Layout, assets, head
 from templates.words import REFUSALS
 
@@ -15,6 +15,7 @@ class Templates(Layout):
     def __init__(self, app_name, base_url, code_seconds=900, code_in_subject=False, mail="smtp"):
         super().__init__(app_name)
         self.code_letter = CodeLetter(app_name, base_url, code_seconds, code_in_subject)
+        self.notice_letter = NoticeLetter(app_name, base_url)
         self._note = {"none": MAIL_OFF, "console": IN_TERMINAL}.get(mail, "")
 
     def login(self, next_path, address="", refused=None):
@@ -38,6 +39,8 @@ class Templates(Layout):
     def sorry(self, what):
         return self.fragment("", pages.sorry(what))
 
+    link = staticmethod(pages.link)
+    elsewhere = staticmethod(pages.elsewhere)
     again = staticmethod(pages.again)
     code_over = staticmethod(pages.code_over)
     no_access = staticmethod(pages.no_access)

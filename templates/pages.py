@@ -2,12 +2,11 @@
 
 from datetime import UTC, datetime
 from urllib.parse import urlencode
-from zoneinfo import ZoneInfo
 
 from fasthtml.common import *
 
 from templates.layout import Still, alert, draw, post
-from templates.words import PROBLEMS, duration, plural, refusal
+from templates.words import PROBLEMS, duration, plural, refusal, written, zone_of
 
 NOTHING = Safe("")
 
@@ -54,29 +53,50 @@ def login(next_path, address="", refused=None, note=""):
 
 
 # ---- entering the code
-_CODE = Still(
-    H1("Enter your code"),
-    P(
-        "We have sent a ⟦digits⟧-digit code to ",
-        Strong(Bdi("⟦address⟧")),
-        "⟦unless⟧. It works for ⟦valid_for⟧, once, and in this browser only.",
-        id="sent",
-        cls="soft",
+_FIELD = (
+    '<input id="code" class="code" name="code" type="text" dir="ltr" autocomplete="one-time-code"'
+    ' autocorrect="off" spellcheck="false" enterkeyhint="go" aria-describedby="sent code-error"'
+)
+_DIGITS = Still(
+    Label("⟦digits⟧-digit code", _for="code"),
+    Safe(
+        f'{_FIELD} inputmode="numeric" autocapitalize="off" data-paste-submit'
+        ' data-digits="⟦digits⟧"⟦state⟧>'
     ),
+)
+_LETTERS = Still(
+    Label("What the link shows, ⟦digits⟧ letters and digits", _for="code"),
+    Safe(f'{_FIELD} inputmode="text" autocapitalize="characters"⟦state⟧>'),
+)
+_SENT = Still(
+    "We have sent a ⟦digits⟧-digit code to ",
+    Strong(Bdi("⟦address⟧")),
+    "⟦unless⟧. It works for ⟦valid_for⟧, once, and in this browser only.",
+)
+_SENT_LINK = Still(
+    "We have sent a link to ",
+    Strong(Bdi("⟦address⟧")),
+    "⟦unless⟧. Open it in this browser. On another device it shows ⟦digits⟧ letters and digits:"
+    " enter them here. It works for ⟦valid_for⟧, once.",
+)
+_CODE = Still(
+    H1("⟦title⟧"),
+    P("⟦sent⟧", id="sent", cls="soft"),
     Div("⟦alert⟧", id="code-error", aria_live="polite"),
     Form(
         Input(type="hidden", name="timezone", value=""),
-        Label("⟦digits⟧-digit code", _for="code"),
-        Safe(
-            '<input id="code" class="code" name="code" type="text" inputmode="numeric" dir="ltr"'
-            ' autocomplete="one-time-code" autocapitalize="off" autocorrect="off" spellcheck="false"'
-            ' enterkeyhint="go" aria-describedby="sent code-error" data-paste-submit'
-            ' data-digits="⟦digits⟧"⟦state⟧>'
-        ),
+        "⟦field⟧",
         Button("Sign in", id="verify-btn"),
         **post(
             "/verify_code", "#door", id="code_form", novalidate=True, hx_disabled_elt="#verify-btn"
         ),
+    ),
+    # When the link is used in another tab, this one moves on: app.js hears of it and asks.
+    Div(
+        id="moved",
+        hx_get="⟦moved⟧",
+        hx_trigger="signed-in from:body, visibilitychange from:document",
+        hx_swap="none",
     ),
     Div(
         "⟦again⟧",
@@ -87,6 +107,10 @@ _CODE = Still(
                 Li("Look into the spam folder, and search for ", Q("⟦app_name⟧"), "."),
                 Li("Check the address above. It has to be the one that is registered here."),
                 Li("Some mail servers let a new sender wait for a few minutes."),
+                Li(
+                    "We send only so many emails to one address. The link in the newest one that you"
+                    " have works here, too, for as long as that email says."
+                ),
             ),
         ),
         cls="roads",
@@ -103,11 +127,11 @@ _AGAIN = Still(
 )
 _SEND_AGAIN = Safe(
     to_xml(
-        Form(Button("Send the code again", cls="quiet"), **post("/resend_code", "#door")),
+        Form(Button("Send the email again", cls="quiet"), **post("/resend_code", "#door")),
         indent=False,
     )
 )
-_WAIT = Still(P("You can ask for the code again in ⟦wait⟧.", cls="soft"), Noscript(_SEND_AGAIN))
+_WAIT = Still(P("You can ask for the email again in ⟦wait⟧.", cls="soft"), Noscript(_SEND_AGAIN))
 
 
 def code(pending, refused=None, notice="", app_name="", note=""):
@@ -115,18 +139,24 @@ def code(pending, refused=None, notice="", app_name="", note=""):
     message = refused_alert(refused)
     if notice == "resent":
         message = alert(
-            "We have sent the code again.", "Use the newest email.", kind="ok", focus=False
+            "We have sent the email again.", "Use the newest one.", kind="ok", focus=False
         )
     if note and not refused:
         message = alert(note, kind="note", focus=False)
+    digits, wanted = str(pending.code_length), urlencode({"next": pending.next_path})
+    field, sent = (_LETTERS, _SENT_LINK) if pending.link_only else (_DIGITS, _SENT)
     return _CODE(
-        login=f"/login?{urlencode({'next': pending.next_path})}",
-        digits=str(pending.code_length),
-        address=pending.address,
-        unless="" if pending.sure else ", if it is registered here",
-        valid_for=duration(pending.code_seconds),
+        title="Open the link that we sent" if pending.link_only else "Enter your code",
+        login=f"/login?{wanted}",
+        moved=f"/verify_code?{wanted}",
+        sent=sent(
+            digits=digits,
+            address=pending.address,
+            unless="" if pending.sure else ", if it is registered here",
+            valid_for=duration(pending.code_seconds),
+        ),
         alert=message,
-        state=Safe(' aria-invalid="true"' if refused else " autofocus"),
+        field=field(digits=digits, state=Safe(' aria-invalid="true"' if refused else " autofocus")),
         again=again(pending),
         app_name=app_name,
     )
@@ -164,6 +194,71 @@ def code_over(address, next_path, refused):
         Div(P(A("Use another address", href=login, cls="quiet")), cls="roads")
         if address
         else NOTHING,
+    )
+
+
+# ---- the mailed link
+_LINK = Still(
+    H1("⟦title⟧"),
+    P("⟦what⟧", id="what", cls="soft"),
+    Div("⟦alert⟧", id="code-error", aria_live="polite"),
+    Form(
+        Input(type="hidden", name="timezone", value=""),
+        # The secret is behind the #, where no server, log or Referer sees it; app.js moves it here.
+        Div(
+            Label("The link from the email", _for="token"),
+            Safe(
+                '<input id="token" name="token" type="text" dir="ltr" autocomplete="off"'
+                ' autocapitalize="off" autocorrect="off" spellcheck="false"'
+                ' aria-describedby="what code-error" data-fragment>'
+            ),
+            cls="pasted",
+        ),
+        Button("⟦button⟧", id="link-btn"),
+        **post("/link", "#door", id="link_form", novalidate=True, hx_disabled_elt="#link-btn"),
+    ),
+    Div(P(A("Ask for a new email", href="/login", cls="quiet")), cls="roads"),
+)
+
+
+def link(address, caller, refused=None):
+    """Where a mailed link leads: what the button will do. `address` is masked; None elsewhere."""
+    now = f" You are signed in here as {caller.address}; that ends." if caller else ""
+    if address:
+        title, button = "Sign in", "Sign in"
+        what = f"The button signs you in as {address}, in this browser.{now}"
+    else:
+        title, button = "One more step", "Show me what to type"
+        what = (
+            "This browser did not ask for the link, so it signs nobody in here. The button shows what"
+            " to type in the browser that did ask."
+        )
+    return _LINK(title=title, what=what, button=button, alert=refused_alert(refused))
+
+
+def elsewhere(found):
+    """A good link in another browser: what to type in the first one, or how to begin here."""
+    again = P(A("Sign in here instead", href="/login", cls="quiet"))
+    if found.code is None:
+        return (
+            H1("Ask for a new email"),
+            P("That sign-in of ", Strong(Bdi(found.address)), " waits in no browser any more."),
+            P(A("Sign in here", href="/login", cls="button")),
+        )
+    return (
+        H1("Type this in the other browser"),
+        P(
+            "In the browser in which you asked to sign in as ",
+            Strong(Bdi(found.address)),
+            ", enter:",
+        ),
+        P(found.code, cls="shown", dir="ltr", translate="no"),
+        P(f"It works once, for {duration(max(60, found.code_seconds // 60 * 60))}.", cls="soft"),
+        P(
+            "Nobody asked you to open the link? Then close this page, and tell nobody what it shows.",
+            cls="soft",
+        ),
+        Div(again, cls="roads"),
     )
 
 
@@ -248,22 +343,14 @@ def words_of(what):
 
 
 # ---- times
-def zone_of(name):
-    """The time zone of this name, or UTC. str() of it is its name."""
-    try:
-        return ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
-        return UTC
-
-
 def moment(at, zone, named=True):
     """Epoch seconds as a <time> in the person's zone, which it names unless the page does."""
     if at is None:
         return "never"
-    utc, zone = datetime.fromtimestamp(at, UTC), zone_of(zone)
-    local = utc.astimezone(zone)
-    text = f"{local.day} {local:%b %Y, %H:%M}" + (f" ({zone})" if named else "")
-    return Safe(f'<time datetime="{utc:%Y-%m-%dT%H:%M:%SZ}">{draw(text)}</time>')
+    utc = datetime.fromtimestamp(at, UTC)
+    return Safe(
+        f'<time datetime="{utc:%Y-%m-%dT%H:%M:%SZ}">{draw(written(at, zone, named))}</time>'
+    )
 
 
-__all__ = ["plural"]
+__all__ = ["plural", "zone_of"]

@@ -1,5 +1,8 @@
 """Every refusal in one sentence: what happened, and what to do next. The keys are auth's reasons."""
 
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
 REFUSALS = {
     "email_missing": ("Enter your email address.", ""),
     "email_invalid": ("We can’t send mail to that.", "Enter one like name@example.com."),
@@ -21,6 +24,32 @@ REFUSALS = {
     "code_expired": ("That code has run out.", "Ask for a new code."),
     "code_used": ("That code was used already.", "Ask for a new code."),
     "code_exhausted": ("There were too many wrong codes.", "Ask for a new code."),
+    "code_off": (
+        "Codes of {length} digits are switched off for this address for now.",
+        "There were too many wrong ones. Use the link in the email.",
+    ),
+    "long_code_malformed": (
+        "That is not what the link shows.",
+        "Enter the {length} letters and digits from the page that the link opens.",
+    ),
+    "link_missing": (
+        "Open the link in the email once more.",
+        "Or paste it into the field below.",
+    ),
+    "link_wrong": (
+        "That link does not work.",
+        "It may have been cut off. Copy all of it, or ask for a new one.",
+    ),
+    "link_expired": ("That link has run out.", "Ask for a new one."),
+    "link_used": ("That link was used already.", "Ask for a new one."),
+    "too_many_starts": (
+        "There were many sign-ins from your network.",
+        "Try again in {retry_after}.",
+    ),
+    "too_many_wrong": (
+        "There were many wrong codes from your network.",
+        "Try again in {retry_after}. Your code stays as it is.",
+    ),
     "no_signin": (
         "No sign-in was started here.",
         "A code works only in the browser that asked for it.",
@@ -85,17 +114,33 @@ def refusal(reason, facts):
 
 
 def duration(seconds):
-    """900 → "15 minutes", 3600 → "1 hour", 90 → "1 minute 30 seconds"."""
+    """900 → "15 minutes", 3600 → "1 hour", 90 → "1 minute 30 seconds", 86400 → "24 hours", then days."""
     seconds = max(1, round(seconds))
-    hours, rest = divmod(seconds, 3600)
+    days = seconds // 86400 if seconds >= 2 * 86400 else 0
+    hours, rest = divmod(seconds - days * 86400, 3600)
     minutes, seconds = divmod(rest, 60)
-    units = (
-        plural(n, unit)
-        for n, unit in ((hours, "hour"), (minutes, "minute"), (seconds, "second"))
-        if n
-    )
-    return " ".join(units)
+    if hours or days:  # nobody counts the seconds of an hour
+        seconds = 0
+    if days:
+        minutes = 0
+    units = ((days, "day"), (hours, "hour"), (minutes, "minute"), (seconds, "second"))
+    return " ".join(plural(n, unit) for n, unit in units if n)
 
 
 def plural(n, one, many=""):
     return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def zone_of(name):
+    """The time zone of this name, or UTC. str() of it is its name."""
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        return UTC
+
+
+def written(at, zone, named=True):
+    """Epoch seconds as "21 Nov 2026, 09:05 (Europe/Berlin)"; the zone unless the page names it."""
+    zone = zone_of(zone)
+    local = datetime.fromtimestamp(at, UTC).astimezone(zone)
+    return f"{local.day} {local:%b %Y, %H:%M}" + (f" ({zone})" if named else "")

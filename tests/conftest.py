@@ -62,19 +62,35 @@ class House:
         return self.db.q(f"select * from {table}")
 
 
+# Most tests are not about how often; those that are name their limits or take the defaults.
+WIDE = {
+    "LIMIT_STARTS_PER_IP": "100000/1s",
+    "LIMIT_MAILS_PER_ADDRESS": "100000/1s",
+    "LIMIT_WRONG_PER_IP": "100000/1s",
+    "LIMIT_WRONG_PER_ACCOUNT": "100000/1s",
+    "LIMIT_WRONG_FLEET": "100000/1s",
+    "LIMIT_MAILS_FLEET": "100000/1s",
+}
+DEFAULT = dict.fromkeys(WIDE, "")  # build(**DEFAULT): the limits that nobody has set
+
+
 def environment(database_url, data_dir, **more):
     """Production settings, as an operator would write them."""
-    return {
-        "APP_ENV": "production",
-        "BASE_URL": BASE_URL,
-        "SECRET_KEY": SECRET,
-        "MAIL_FROM": "login@example.com",
-        "SMTP_HOST": "127.0.0.1",
-        "SMTP_SECURITY": "none",
-        "DATABASE_URL": database_url,
-        "DATA_DIR": str(data_dir),
-        "ADMIN_EMAILS": ADMIN,
-    } | {name: str(value) for name, value in more.items()}
+    return (
+        {
+            "APP_ENV": "production",
+            "BASE_URL": BASE_URL,
+            "SECRET_KEY": SECRET,
+            "MAIL_FROM": "login@example.com",
+            "SMTP_HOST": "127.0.0.1",
+            "SMTP_SECURITY": "none",
+            "DATABASE_URL": database_url,
+            "DATA_DIR": str(data_dir),
+            "ADMIN_EMAILS": ADMIN,
+        }
+        | WIDE
+        | {name: str(value) for name, value in more.items()}
+    )
 
 
 @pytest.fixture(scope="session")

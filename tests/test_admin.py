@@ -6,7 +6,7 @@ import pytest
 from bs4 import BeautifulSoup
 
 from auth.events import Source
-from auth.signin import Refused
+from auth.policy import Refused
 from tests.conftest import ADMIN
 from tests.serving import together
 

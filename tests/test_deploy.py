@@ -48,7 +48,9 @@ def test_railway_checks_and_restarts():
 
 
 def test_railway_waits_for_requests_and_for_the_mail_in_hand():
-    graceful = int(re.search(r"timeout_graceful_shutdown=(\d+)", (ROOT / "main.py").read_text())[1])
+    graceful = int(
+        re.search(r"timeout_graceful_shutdown=(\d+)", (ROOT / "utils" / "server.py").read_text())[1]
+    )
     assert int(RAILWAY["deploy"]["drainingSeconds"]) >= graceful + outbox.DRAIN_SECONDS
 
 

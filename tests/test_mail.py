@@ -35,7 +35,7 @@ def authority(tmp_path_factory):
 
 
 def message(to=ADA, name="Vestibule", **more):
-    words = CodeLetter(name, "https://app.test", 900, False)(to, "482913")
+    words = CodeLetter(name, "https://app.test", 900, False)(to, "482913", "", 900)
     letter = words._replace(**more)
     return Message("0123456789abcdef", 1_800_000_000, Sender("login@example.com", name), letter)
 

@@ -1,5 +1,8 @@
-"""uvicorn's HTTP protocol with an end to what comes before and after a body."""
+"""uvicorn as this app wants it, and its HTTP protocol with an end to what comes before and after a body."""
 
+from typing import Any
+
+import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from utils.shield import HEADERS
@@ -42,3 +45,19 @@ class Protocol(HttpToolsProtocol):
         super().data_received(data)
         if self._pending > MAX_HEAD and not self.transport.is_closing():
             self.send_400_response("Too much before the body.")
+
+
+def serve(asgi: Any, host: str, port: int) -> None:
+    """Listen until a signal says to stop; requests under way may take 20 seconds more."""
+    uvicorn.run(
+        asgi,
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,  # its line prints query strings
+        proxy_headers=False,  # or whoever connects from this machine chooses their own address
+        server_header=False,
+        http=Protocol,
+        ws="none",  # no page of ours has a socket; yours may, then write "auto"
+        timeout_graceful_shutdown=20,
+    )

@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -143,6 +143,38 @@ def secret_key(value: str) -> str:
     return value
 
 
+def limits(value: str) -> tuple[tuple[int, int], ...]:
+    """`5/1h, 10/24h` → ((5, 3600), (10, 86400)), shortest window first."""
+    units, found = {"s": 1, "m": 60, "h": 3600, "d": 86400}, {}
+    for part in listing(value):
+        match = re.fullmatch(r"([0-9]{1,7})/([0-9]{1,5})([smhd])", part)
+        seconds = int(match[2]) * units[match[3]] if match else 0
+        if not match or not int(match[1]) or not 0 < seconds <= 366 * 86400 or seconds in found:
+            raise Bad("must be N/period, comma between windows, such as 5/1h, 10/24h (s, m, h, d)")
+        found[seconds] = int(match[1])
+    if not found:
+        raise Bad("must name at least one window, such as 5/1h; a limit can't be switched off")
+    return tuple((n, seconds) for seconds, n in sorted(found.items()))
+
+
+def networks(value: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    """CIDRs or single addresses. Never everybody: then each client could choose its address."""
+    try:
+        found = tuple(ip_network(part, strict=False) for part in listing(value))
+    except ValueError:
+        found = ()
+    if not found or any(network.prefixlen < 4 for network in found):
+        raise Bad(
+            "must be a comma list of your proxies' networks such as 10.0.0.0/8; never * or all"
+        )
+    return found
+
+
+def link_days(value: str) -> float:
+    """Decimals: 0.0104 is 15 minutes. Over 30 is 30."""
+    return min(number(0.0006, 10_000, "days")(value), 30.0)
+
+
 def folder(value: str) -> Path:
     return Path(text(value)).absolute()
 
@@ -179,12 +211,21 @@ SETTINGS = (
     Setting("CODE_TTL_MINUTES", "15", number(1, 60, "minutes"), "how long a code works; decimals allowed"),
     Setting("CODE_LENGTH", "6", whole(6, 10), "digits in a code"),
     Setting("CODE_IN_SUBJECT", "false", yes_or_no, "the code in the mail's subject, too"),
+    Setting("MAGIC_LINKS", "true", yes_or_no, "code mails carry a link, too; where codes are switched off after many wrong ones, mails have one in any case"),
+    Setting("MAGIC_LINK_EXPIRE_DAYS", "", link_days, "how long a link works; decimals: 0.0104 is 15 minutes, at most 30", "as the code"),
     Setting("SIGNUP", "closed", choice("closed", "open"), "closed: only addresses that an admin added may sign in"),
     Setting("SIGNUP_DOMAINS", "", domains, "comma list; with open: only these domains"),
     Setting("REVEAL_UNREGISTERED", "false", yes_or_no, "tell unknown addresses that they are not registered"),
     Setting("ADMIN_EMAILS", "", addresses, "comma list; each is an active admin after the start"),
     Setting("SESSION_IDLE_DAYS", "7", number(0.01, 365, "days"), "a session unused for so long ends"),
     Setting("SESSION_MAX_DAYS", "30", number(0.01, 365, "days"), "a session ends after so long in any case"),
+    Setting("TRUSTED_PROXIES", "", networks, "comma list of networks (CIDR) whose X-Forwarded-For is believed: your own proxies"),
+    Setting("LIMIT_STARTS_PER_IP", "30/10m, 200/24h", limits, "sign-ins started by one client (IPv4 address, IPv6 /64; ten times that for a /24, five times for a /48)"),
+    Setting("LIMIT_MAILS_PER_ADDRESS", "1/60s, 5/1h, 10/24h", limits, "mails to one address; all +tags of a mailbox together five times that"),
+    Setting("LIMIT_WRONG_PER_IP", "20/10m, 100/24h", limits, "wrong codes from one client, and its network as above"),
+    Setting("LIMIT_WRONG_PER_ACCOUNT", "20/24h, 50/30d", limits, "wrong codes for one address; then its mails have a link and no code"),
+    Setting("LIMIT_WRONG_FLEET", "100/1h", limits, "wrong codes for all addresses together; then the same for browsers that never signed in before"),
+    Setting("LIMIT_MAILS_FLEET", "400/24h", limits, "mails to browsers that never signed in before: their share of your provider's quota"),
     Setting("LOG_LEVEL", "info", choice("debug", "info", "warning", "error"), "least level that is logged"),
     Setting("LOG_FORMAT", "text", choice("text", "json"), "text, or one JSON object a line"),
 )  # fmt: skip
@@ -262,6 +303,7 @@ def load(environ: Mapping[str, str] | None = None, dotenv: Path | None = DOTENV)
 def _derive(v: dict[str, Any], written: Mapping[str, str]) -> None:
     """Defaults that depend on other settings or on the platform."""
     dev = v["APP_ENV"] == "development"
+    v["ON_RAILWAY"] = bool(written.get("RAILWAY_ENVIRONMENT"))
     domain = written.get("RAILWAY_PUBLIC_DOMAIN")
     if not v["BASE_URL"] and "BASE_URL" not in written:
         v["BASE_URL"] = (
@@ -276,7 +318,9 @@ def _derive(v: dict[str, Any], written: Mapping[str, str]) -> None:
     # Google shows app passwords in groups of four, and people paste them so.
     if re.fullmatch(r"([a-z]{4} ){3}[a-z]{4}", v["SMTP_PASSWORD"] or ""):
         v["SMTP_PASSWORD"] = v["SMTP_PASSWORD"].replace(" ", "")
-    for name in ("SIGNUP_DOMAINS", "ADMIN_EMAILS"):
+    if not v["MAGIC_LINK_EXPIRE_DAYS"] and "MAGIC_LINK_EXPIRE_DAYS" not in written:
+        v["MAGIC_LINK_EXPIRE_DAYS"] = v["CODE_TTL_MINUTES"] / 1440
+    for name in ("SIGNUP_DOMAINS", "ADMIN_EMAILS", "TRUSTED_PROXIES"):
         v[name] = v[name] or ()
     if not v["MAIL_FROM"] and "MAIL_FROM" not in written:
         user = v["SMTP_USER"] or ""
@@ -334,6 +378,18 @@ def _contradictions(v: Mapping[str, Any], written: Mapping[str, str]) -> list[tu
             "DATABASE_URL",
             "is SQLite outside a volume, which a redeploy deletes; attach a volume or use PostgreSQL",
         )
+    return found
+
+
+def advice(settings: Settings) -> list[tuple[str, str]]:
+    """(name, remark) for what is allowed and may be meant otherwise."""
+    found = []
+    if settings.magic_link_expire_days > 1:
+        text = "links work for more than a day; whoever reads the mailbox later can use them"
+        found.append(("MAGIC_LINK_EXPIRE_DAYS", text))
+    if settings.on_railway and not settings.trusted_proxies:
+        text = "is empty behind Railway's proxy, so all people share one client's limits"
+        found.append(("TRUSTED_PROXIES", f"{text}; write 100.64.0.0/10"))
     return found
 
 
@@ -422,8 +478,10 @@ def _written(value: object) -> str:
     """A value as one would write it."""
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, tuple) and value and isinstance(value[0], tuple):
+        return ", ".join(f"{n}/{seconds}s" for n, seconds in value)
     if isinstance(value, tuple):
-        return ",".join(value)
+        return ",".join(map(str, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -32,6 +32,7 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
+PRIVATE = [(b"referrer-policy", b"no-referrer"), (b"x-robots-tag", b"noindex")]
 HSTS = {"strict-transport-security": "max-age=63072000; includeSubDomains"}
 PAGES = {
     400: "Bad Request",
@@ -48,6 +49,7 @@ class Shield:
     page       (status) → HTML, for the answers that are made here
     ready      can the app serve? For /readyz
     assets     URLs, with their ?v=, that a browser may keep for ever
+    private    paths whose pages are named to nobody: no Referer, no search engine
     max_body   bytes; max_fields  of one form. More is 413
     """
 
@@ -59,10 +61,12 @@ class Shield:
         ready: Callable[[], Awaitable[bool]],
         development: bool = False,
         assets: Collection[str] = (),
+        private: Collection[str] = (),
         max_body: int = MAX_BODY,
         max_fields: int = MAX_FIELDS,
     ):
         self._app, self._page, self._ready = app, page, ready
+        self._private = set(private)
         self._assets, self._max_body, self._max_fields = set(assets), max_body, max_fields
         parts = urlsplit(base_url)
         self._scheme = parts.scheme
@@ -86,9 +90,8 @@ class Shield:
 
         async def armed(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = self._arm(
-                    message.get("headers", ()), cached and message["status"] in (200, 304)
-                )
+                given = [*message.get("headers", ()), *(PRIVATE if path in self._private else ())]
+                message["headers"] = self._arm(given, cached and message["status"] in (200, 304))
             await send(message)
 
         if scope["type"] == "http" and path in ("/healthz", "/readyz"):

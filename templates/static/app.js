@@ -46,6 +46,26 @@
     field.form.requestSubmit();
   });
 
+  // What a mailed link proves itself with is behind the #: into the form, and out of the
+  // address bar and the history. Nothing is sent before somebody presses the button.
+  function takeFragment() {
+    var field = document.querySelector("input[data-fragment]");
+    if (!field || location.hash.length < 2) return;
+    field.value = location.hash.slice(1);
+    field.parentElement.hidden = true;
+    history.replaceState(history.state, "", location.pathname);
+  }
+  takeFragment();
+  window.addEventListener("hashchange", takeFragment);
+
+  // A tab that waits for a code hears when another one has signed in, and asks the
+  // server where to go. Only tabs of this browser hear it.
+  if (window.BroadcastChannel) {
+    var channel = new BroadcastChannel("signed-in");
+    channel.onmessage = function () { htmx.trigger(document.body, "signed-in"); };
+    if (document.body.hasAttribute("data-signed-in")) channel.postMessage("");
+  }
+
   // After signing out, "back" may show a signed-in page from memory: ask anew.
   window.addEventListener("pageshow", function (event) {
     if (event.persisted && document.body.hasAttribute("data-signed-in")) location.reload();

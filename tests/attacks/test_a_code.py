@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from auth import signin
 from auth.keys import Keys
+from auth.known import Browser
 from tests.conftest import SECRET
 from tests.serving import Tab, together
 
@@ -220,16 +221,20 @@ class Story(RuleBasedStateMachine):
     def doorkeeper(self):
         return self.house.auth.signin
 
+    @property
+    def browser(self):
+        return Browser(self.token, source=source())
+
     @rule()
     def start(self):
-        self.token, _ = self.doorkeeper.create_code(self.user.address, "/", self.token, source())
+        self.token, _ = self.doorkeeper.create_code(self.user.address, "/", self.browser)
         self.compared, self.opened = 0, 0
 
     @precondition(lambda self: self.token)
     @rule()
     def resend(self):
         try:
-            self.doorkeeper.resend_code(self.token, source())
+            self.doorkeeper.resend_code(self.browser)
         except signin.Refused:
             pass
         else:
@@ -244,9 +249,7 @@ class Story(RuleBasedStateMachine):
         found = self.doorkeeper.mail(before["id"]) if before else None
         code = found[1] if found else "000000"
         try:
-            arrival = self.doorkeeper.verify_code(
-                self.token, code if right else wrong(code), "", None, source()
-            )
+            arrival = self.doorkeeper.verify_code(code if right else wrong(code), "", self.browser)
         except signin.Refused as refused:
             if refused.reason.startswith("code_wrong"):
                 self.compared += 1

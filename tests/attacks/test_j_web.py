@@ -610,6 +610,9 @@ class FaultyTx:
         self._t.on_commit(f)
 
 
+LIMITS = ("starts_per_ip", "mails_per_address", "wrong_per_ip", "wrong_per_account", "wrong_fleet")
+
+
 class Stranger:
     """Somebody else's app with the plug in it, its database on a fuse, its mail in a list."""
 
@@ -625,7 +628,7 @@ class Stranger:
             lambda t, kind, ref, not_after: self.letters.append((kind, ref)),
             base_url=BASE_URL,
             secret_key=SECRET,
-            policy=Policy(signup="open"),
+            policy=Policy(signup="open", **dict.fromkeys(LIMITS, ((10**6, 1),))),
         )
 
         @app.get("/private", before=signed_in)

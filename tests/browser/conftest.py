@@ -11,6 +11,7 @@ import httpx2
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
+from tests.conftest import WIDE
 from tests.serving import Server
 
 ADMIN = "admin@example.com"
@@ -49,7 +50,7 @@ class Site:
             "MAIL_BACKEND": "console",
             "ADMIN_EMAILS": ADMIN,
         }
-        self.server = Server(env | more, folder)
+        self.server = Server(env | WIDE | more, folder)
         self.url = self.server.url
         self._folder, self._numbers, self._admin = folder, itertools.count(1), None
 

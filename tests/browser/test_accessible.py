@@ -80,7 +80,7 @@ def test_the_code_when_it_can_be_sent_again_and_was(page, site, ada):
     ask(page, ada)
     site.sql("update challenges set sent_at = sent_at - 61 where address = ?", ada)
     page.reload()
-    button = page.get_by_role("button", name="Send the code again")
+    button = page.get_by_role("button", name="Send the email again")
     expect(button).to_be_visible()
     inspect(page)
     button.click()

@@ -133,9 +133,9 @@ def test_the_road_send_again_opens_when_the_wait_is_over(page, site, ada):
     page.clock.install()
     ask(page, ada)
     code, field = site.code(ada), page.get_by_label("6-digit code")
-    road = page.get_by_text("You can ask for the code again in")
+    road = page.get_by_text("You can ask for the email again in")
     expect(road).to_be_visible()
-    button = page.get_by_role("button", name="Send the code again")
+    button = page.get_by_role("button", name="Send the email again")
     expect(button).to_have_count(0)
     field.press_sequentially("12")
     site.sql("update challenges set sent_at = sent_at - 61 where address = ?", ada)
@@ -146,9 +146,9 @@ def test_the_road_send_again_opens_when_the_wait_is_over(page, site, ada):
     expect(field).to_have_value("12")
     button.click()
     expect(page.locator(".alert.ok")).to_have_text(
-        "We have sent the code again. Use the newest email."
+        "We have sent the email again. Use the newest one."
     )
-    expect(page.get_by_text("You can ask for the code again in 2 minutes")).to_be_visible()
+    expect(page.get_by_text("You can ask for the email again in 2 minutes")).to_be_visible()
     assert site.code(ada, mail=2) == code
     field.focus()
     paste(page, code)

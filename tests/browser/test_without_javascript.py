@@ -36,11 +36,11 @@ def test_sign_in_wrong_code_resend_and_sign_out(page, site, ada):
     expect(page.get_by_role("alert")).to_contain_text("You have 4 tries left.")
     expect(page).to_have_title("Error: Enter your code · Vestibule")
 
-    page.get_by_role("button", name="Send the code again").click()
+    page.get_by_role("button", name="Send the email again").click()
     expect(page.get_by_role("alert")).to_contain_text("Give the email a little time.")
     site.sql("update challenges set sent_at = sent_at - 61 where address = ?", ada)
-    page.get_by_role("button", name="Send the code again").click()
-    expect(page.locator(".alert.ok")).to_contain_text("We have sent the code again.")
+    page.get_by_role("button", name="Send the email again").click()
+    expect(page.locator(".alert.ok")).to_contain_text("We have sent the email again.")
     assert site.code(ada, mail=2) == code
 
     page.get_by_label("6-digit code").fill(f"{code[:3]} {code[3:]}")

@@ -1,0 +1,75 @@
+"""Browsers that have signed in before: a selector to find the row by, a verifier to prove it. SQL only.
+
+A device is never a session: it says "this browser knows that person", and what follows from that is
+the rules' affair. The verifier is stored as its SHA-256, and so is the one before it.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Device:
+    id: str
+    user_id: str
+    verifier: str
+    previous: str
+    rotated_at: int
+    created_at: int
+    expires_at: int
+    address: str  # the person's
+
+
+def find(t: Any, id: str, now: int) -> Device | None:
+    rows = t.q(
+        "select d.id, d.user_id, d.verifier, d.previous, d.rotated_at, d.created_at, d.expires_at,"
+        " u.address from devices d join users u on u.id = d.user_id"
+        " where d.id = :id and d.expires_at > :now",
+        id=id,
+        now=now,
+    )
+    return Device(**rows[0]) if rows else None
+
+
+def start(t: Any, id: str, verifier: str, user_id: str, now: int, expires_at: int) -> None:
+    t.q(
+        "insert into devices (id, user_id, verifier, rotated_at, created_at, expires_at)"
+        " values (:id, :user_id, :verifier, :now, :now, :expires_at)",
+        id=id,
+        user_id=user_id,
+        verifier=verifier,
+        now=now,
+        expires_at=expires_at,
+    )
+
+
+def rotate(t: Any, seen: Device, verifier: str, now: int, expires_at: int) -> bool:
+    """The next verifier. False when somebody else was faster; then theirs holds."""
+    return bool(
+        t.q(
+            "update devices set previous = verifier, verifier = :verifier, rotated_at = :now,"
+            " expires_at = :expires_at where id = :id and verifier = :seen returning id",
+            id=seen.id,
+            seen=seen.verifier,
+            verifier=verifier,
+            now=now,
+            expires_at=expires_at,
+        )
+    )
+
+
+def end(t: Any, id: str) -> bool:
+    return bool(t.q("delete from devices where id = :id returning id", id=id))
+
+
+def end_all(t: Any, user_id: str) -> None:
+    t.q("delete from devices where user_id = :user_id", user_id=user_id)
+
+
+def purge(db: Any, now: int, limit: int) -> int:
+    """Delete what has expired, at most `limit`. Says how many."""
+    sql = (
+        "delete from devices where id in"
+        " (select id from devices where expires_at <= :now limit :limit) returning id"
+    )
+    return len(db.q(sql, now=now, limit=limit))
