@@ -19,7 +19,7 @@ from utils.chores import with_chore
 from utils.database import Unavailable, connect, migrate
 from utils.logs import setup
 from utils.mailer import Console, Nowhere, Sender, Smtp
-from utils.outbox import Outbox
+from utils.outbox import Outbox, purge
 from utils.server import serve
 from utils.settings import EX_CONFIG, Settings, advice, load
 from utils.shield import Shield
@@ -64,7 +64,7 @@ def build(settings: Settings, clock=time.time, transport=None) -> SimpleNamespac
         canonical=False,  # it would copy a whole URL, with whatever is in it, into the page
         sess_cls=None,  # sessions are rows on the server
         secret_key=settings.secret_key,
-        lifespan=with_chore(outbox.lifespan, lambda: auth.tidy()),
+        lifespan=with_chore(outbox.lifespan, 600, lambda: (auth.tidy(), purge(db, clock()))),
         routes=[Mount("/static", StaticFiles(directory=STATIC))],
     )
     auth = EmailAuth(

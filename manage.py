@@ -6,7 +6,6 @@
 import logging
 import sys
 import time
-from collections import Counter
 from datetime import UTC, datetime
 
 import click
@@ -22,6 +21,7 @@ from main import OUTBOX_MIGRATIONS
 from templates.words import refusal
 from utils import settings as config
 from utils.database import Unavailable, connect, migrate, waiting
+from utils.outbox import purge as purge_mails
 
 
 @click.group()
@@ -110,13 +110,8 @@ def purge() -> None:
     db = connect(settings.database_url)
     migrate(db, MIGRATIONS, OUTBOX_MIGRATIONS)
     rules = SignIn(db, Keys(settings.secret_key), lambda *mail: None, time.time)
-    gone: Counter[str] = Counter()
-    while any((step := rules.purge()).values()):
-        gone.update(step)
-    for name, n in sorted(gone.items()):
+    for name, n in (rules.purge() | {"mails": purge_mails(db, time.time())}).items():
         click.echo(f"{n} {name}")
-    if not gone.total():
-        click.echo("Nothing had ended.")
 
 
 @commands.command()

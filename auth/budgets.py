@@ -1,9 +1,10 @@
 """How often something has happened: a row for each (limit, window, subject). SQL only; the numbers come in.
 
-A window begins with the first thing it counts and ends as a whole. Keys are HMACs, so the table says
-nothing about whom it counts, and an IP address is nowhere in it.
+A window begins with the first thing it counts and ends as a whole. Subjects are HMACs, so the table
+says nothing about whom it counts, and an IP address is nowhere in it.
 """
 
+from collections import Counter
 from collections.abc import Collection
 from functools import cache
 from typing import Any, NamedTuple
@@ -17,9 +18,13 @@ _TAKE = (
     " where counters.ends_at <= :now or counters.n < excluded.most returning key, n, ends_at"
 )
 _GIVE_BACK = (
-    " on conflict (key) do update set n = counters.n - :units"
-    " where counters.n >= :units and counters.ends_at > :now"
+    " on conflict (key) do update set"
+    " n = case when counters.n > excluded.n then counters.n - excluded.n else 0 end"
+    " where counters.ends_at > :now"
 )
+
+
+_WALK = "select key from counters where key > :after order by key limit :step"
 
 
 class Count(NamedTuple):
@@ -44,36 +49,47 @@ def take(t: Any, counts: Collection[Count], now: int) -> dict[str, Taken]:
     exactly as many get through as there is room for. Keys in order, or two who take the same rows
     could wait for each other.
     """
-    rows = t.q(_sql(_TAKE, len(counts)), now=now, **_params(counts, 1, now))
+    if not counts:
+        return {}
+    params = _params(dict.fromkeys(counts, 1), now)
+    rows = t.q(_sql(_TAKE, len(counts)), now=now, **params)
     return {row["key"]: Taken(row["n"], row["ends_at"]) for row in rows}
 
 
-def give_back(t: Any, counts: Collection[Count], now: int, units: int = 1) -> None:
-    """Undo `take` for what turned out not to count. A window that has ended stays ended."""
+def give_back(t: Any, counts: Collection[Count], now: int) -> None:
+    """Undo `take` for what turned out not to count; as often as a count is named. What has ended stays so."""
     if counts:
-        params = _params(counts, 0, now) | {"units": units, "now": now}
-        t.q(_sql(_GIVE_BACK, len(counts)), **params)
+        units = Counter(counts)
+        # A row that is gone comes back as one that has ended.
+        gone = {count._replace(seconds=0): n for count, n in units.items()}
+        t.q(_sql(_GIVE_BACK, len(units)), now=now, **_params(gone, now))
 
 
-def full_until(t: Any, counts: Collection[Count], now: int) -> int | None:
-    """When the last of those that are full ends; None when all have room."""
+def full(t: Any, counts: Collection[Count], now: int) -> dict[str, int]:
+    """Those that have no room now: key → when their window ends."""
+    if not counts:
+        return {}
     keys = {f"key{i}": count.key for i, count in enumerate(counts)}
     rows = t.q(_full_sql(len(counts)), now=now, **keys)
     most = {count.key: count.most for count in counts}
-    full = [row["ends_at"] for row in rows if row["n"] >= most[row["key"]]]
-    return max(full, default=None)
+    return {row["key"]: row["ends_at"] for row in rows if row["n"] >= most[row["key"]]}
 
 
-def purge(db: Any, now: int, limit: int) -> int:
-    """Delete counters whose window has ended, at most `limit`. Says how many."""
-    return len(db.q(_purge_sql(db.skip_locked), now=now, limit=limit))
+def purge(db: Any, now: int, step: int) -> int:
+    """Delete counters whose window has ended, walking the table in short steps. Says how many."""
+    gone, after = 0, ""
+    while rows := db.q(_WALK, after=after, step=step):
+        before, after = after, rows[-1]["key"]
+        params = {"before": before, "after": after, "now": now}
+        gone += len(db.q(_purge_sql(db.skip_locked), **params))
+    return gone
 
 
-def _params(counts: Collection[Count], n: int, now: int) -> dict[str, Any]:
+def _params(units: dict[Count, int], now: int) -> dict[str, Any]:
     params: dict[str, Any] = {}
-    for i, count in enumerate(sorted(counts)):
+    for i, count in enumerate(sorted(units)):
         params[f"key{i}"], params[f"most{i}"] = count.key, count.most
-        params[f"n{i}"], params[f"ends{i}"] = n, now + count.seconds
+        params[f"n{i}"], params[f"ends{i}"] = units[count], now + count.seconds
     return params
 
 
@@ -92,9 +108,9 @@ def _full_sql(rows: int) -> str:
 
 @cache
 def _purge_sql(skip_locked: str) -> str:
-    # A counter that is being taken again at this moment is not waited for, or the two could wait for
-    # each other.
+    # A counter that is being taken at this moment is not waited for, or the two could wait for each
+    # other.
     return (
-        "delete from counters where key in (select key from counters where ends_at <= :now"
-        " order by ends_at limit :limit {skip}) returning key"
+        "delete from counters where key in (select key from counters where key > :before"
+        " and key <= :after and ends_at <= :now order by key {skip}) returning key"
     ).replace("{skip}", skip_locked)

@@ -24,6 +24,8 @@ class Challenge:
     device: str
     link_only: int
     mails: int
+    mailed: int
+    linked: int
     link_expires_at: int
 
 
@@ -31,9 +33,9 @@ def create(t: Any, challenge: Challenge) -> None:
     t.q(
         "insert into challenges (id, browser, purpose, address, nonce, key_id, generation, code_tries,"
         " total_tries, resends, next_path, issued_at, sent_at, expires_at, used_at, device, link_only,"
-        " mails, link_expires_at) values (:id, :browser, :purpose, :address, :nonce, :key_id, :generation, :code_tries,"
+        " mails, mailed, linked, link_expires_at) values (:id, :browser, :purpose, :address, :nonce, :key_id, :generation, :code_tries,"
         " :total_tries, :resends, :next_path, :issued_at, :sent_at, :expires_at, :used_at, :device,"
-        " :link_only, :mails, :link_expires_at)",
+        " :link_only, :mails, :mailed, :linked, :link_expires_at)",
         **challenge.__dict__,
     )
 
@@ -76,34 +78,39 @@ def consume(t: Any, id: str, now: int) -> bool:
     return bool(t.q(sql, id=id, now=now))
 
 
-def resend(t: Any, seen: Challenge, now: int, new_code: bool, link_only: bool) -> bool:
-    """Note one more mail, unless somebody else just did. `new_code` starts the next generation."""
+def resend(t: Any, seen: Challenge, now: int, new_code: bool) -> bool:
+    """Note one more mail, unless somebody else just did. `new_code` starts the next generation, which
+    nobody has been sent yet."""
     return bool(
         t.q(
-            "update challenges set resends = resends + 1, sent_at = :now, link_only = :link_only,"
-            " generation = generation + :step, code_tries = case when :step = 1 then 0 else code_tries end"
+            "update challenges set resends = resends + 1, sent_at = :now,"
+            " generation = generation + :step, code_tries = case when :step = 1 then 0 else code_tries end,"
+            " mailed = case when :step = 1 then 0 else mailed end"
             " where id = :id and resends = :resends and used_at is null returning id",
             id=seen.id,
             resends=seen.resends,
             now=now,
             step=int(new_code),
-            link_only=int(link_only),
         )
     )
 
 
-def mailed(t: Any, id: str, link_expires_at: int) -> None:
-    """A mail that counts against its address; its link may live longer than the one before."""
+def mailed(t: Any, id: str, sent: bool, linked: bool, link_expires_at: int) -> None:
+    """One more mail, if it is `sent`, that counts against its address; its link may live longer."""
     t.q(
-        "update challenges set mails = mails + 1, link_expires_at = :at where id = :id",
+        "update challenges set mails = mails + :sent,"
+        " mailed = case when :sent = 1 then 1 else mailed end, linked = :linked, link_expires_at = :at"
+        " where id = :id",
         id=id,
+        sent=int(sent),
+        linked=int(linked),
         at=link_expires_at,
     )
 
 
 def switch_to_link(t: Any, id: str) -> None:
     """From now on six digits are not compared; the count starts anew for what can't be guessed."""
-    t.q("update challenges set link_only = 1, code_tries = 0 where id = :id", id=id)
+    t.q("update challenges set link_only = 1, linked = 1, code_tries = 0 where id = :id", id=id)
 
 
 def renew(t: Any, id: str, browser: str, next_path: str) -> None:
@@ -140,14 +147,23 @@ def leave(t: Any, id: str) -> None:
     t.q("update challenges set browser = id where id = :id", id=id)
 
 
-def end_all(t: Any, address: str) -> None:
-    t.q("delete from challenges where address = :address", address=address)
+def end_all(t: Any, address: str) -> list[Challenge]:
+    """All of an address; those that there were."""
+    rows = t.q("delete from challenges where address = :address returning *", address=address)
+    return [Challenge(**row) for row in rows]
 
 
-def purge(db: Any, before: int, limit: int) -> int:
-    """Delete what ended before a time, at most `limit`. Says how many."""
-    sql = (
-        "delete from challenges where id in (select id from challenges"
-        " where link_expires_at < :before and expires_at < :before limit :limit) returning id"
-    )
-    return len(db.q(sql, before=before, limit=limit))
+def purge(db: Any, before: int, step: int) -> int:
+    """Delete what has ended, walking the table in short steps. Says how many."""
+    gone, after = 0, ""
+    while rows := db.q(_WALK, after=after, step=step):
+        start, after = after, rows[-1]["id"]
+        gone += len(db.q(_PURGE, start=start, after=after, before=before))
+    return gone
+
+
+_WALK = "select id from challenges where id > :after order by id limit :step"
+_PURGE = (
+    "delete from challenges where id > :start and id <= :after"
+    " and link_expires_at < :before and expires_at < :before returning id"
+)

@@ -12,6 +12,7 @@ from typing import Any
 class Device:
     id: str
     user_id: str
+    generation: int
     verifier: str
     previous: str
     rotated_at: int
@@ -22,7 +23,7 @@ class Device:
 
 def find(t: Any, id: str, now: int) -> Device | None:
     rows = t.q(
-        "select d.id, d.user_id, d.verifier, d.previous, d.rotated_at, d.created_at, d.expires_at,"
+        "select d.id, d.user_id, d.generation, d.verifier, d.previous, d.rotated_at, d.created_at, d.expires_at,"
         " u.address from devices d join users u on u.id = d.user_id"
         " where d.id = :id and d.expires_at > :now",
         id=id,
@@ -43,18 +44,17 @@ def start(t: Any, id: str, verifier: str, user_id: str, now: int, expires_at: in
     )
 
 
-def rotate(t: Any, seen: Device, verifier: str, now: int, expires_at: int) -> bool:
-    """The next verifier. False when somebody else was faster; then theirs holds."""
-    return bool(
-        t.q(
-            "update devices set previous = verifier, verifier = :verifier, rotated_at = :now,"
-            " expires_at = :expires_at where id = :id and verifier = :seen returning id",
-            id=seen.id,
-            seen=seen.verifier,
-            verifier=verifier,
-            now=now,
-            expires_at=expires_at,
-        )
+def rotate(t: Any, seen: Device, verifier: str, now: int, expires_at: int) -> None:
+    """The next verifier, unless somebody else has changed it since it was `seen`."""
+    t.q(
+        "update devices set previous = verifier, verifier = :verifier, rotated_at = :now,"
+        " generation = generation + 1, expires_at = :expires_at"
+        " where id = :id and verifier = :seen",
+        id=seen.id,
+        seen=seen.verifier,
+        verifier=verifier,
+        now=now,
+        expires_at=expires_at,
     )
 
 
@@ -66,10 +66,16 @@ def end_all(t: Any, user_id: str) -> None:
     t.q("delete from devices where user_id = :user_id", user_id=user_id)
 
 
-def purge(db: Any, now: int, limit: int) -> int:
-    """Delete what has expired, at most `limit`. Says how many."""
-    sql = (
-        "delete from devices where id in"
-        " (select id from devices where expires_at <= :now limit :limit) returning id"
-    )
-    return len(db.q(sql, now=now, limit=limit))
+def purge(db: Any, now: int, step: int) -> int:
+    """Delete what has ended, walking the table in short steps. Says how many."""
+    gone, after = 0, ""
+    while rows := db.q(_WALK, after=after, step=step):
+        start, after = after, rows[-1]["id"]
+        gone += len(db.q(_PURGE, start=start, after=after, now=now))
+    return gone
+
+
+_WALK = "select id from devices where id > :after order by id limit :step"
+_PURGE = (
+    "delete from devices where id > :start and id <= :after and expires_at <= :now returning id"
+)

@@ -55,7 +55,9 @@ class Templates(Protocol):
 
     def code(self, pending: Any, refused: Any = None, notice: str = "") -> Any: ...
 
-    def code_over(self, address: str, next_path: str, refused: Any) -> Any: ...
+    def code_over(
+        self, address: str, next_path: str, refused: Any, title: str = "Enter your code"
+    ) -> Any: ...
 
     def sorry(self, what: int | str) -> str: ...
 
@@ -141,7 +143,7 @@ class EmailAuth:
             link = link and self._link_url + link
             return self.templates.code_letter(address, code, link, seconds)
         if kind in (NEW_DEVICE, DEVICE_ENDED):
-            told = self.signin.known.notice(kind, ref, int(self.clock()))
+            told = self.signin.known.notice(ref)
             return self.templates.notice_letter(kind, *told) if told else None
         raise ValueError(f"no letter of kind {kind}")
 

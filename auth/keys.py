@@ -47,7 +47,7 @@ class Keys:
             self.current = hkdf(master, "key id").hex()[:12]
             self._code_keys[self.current] = hkdf(master, "code")
             self._link_keys[self.current] = hkdf(master, "link")
-        self._counter_key = hkdf(master, "counter")
+        self._counter_key, self._device_key = hkdf(master, "counter"), hkdf(master, "device")
 
     def new_nonce(self) -> str:
         return self._random(32).hex()
@@ -97,14 +97,14 @@ class Keys:
         proof = hmac.digest(key, message.encode(), "sha256")
         return _letters(bytes.fromhex(id)) + _letters(proof)
 
-    def counter(self, limit: str, seconds: int, subject: str) -> str:
-        """The key of a counter: 96 bits that say nothing about whom it counts."""
-        message = "\0".join((limit, str(seconds), subject)).encode()
-        return _base64url(hmac.digest(self._counter_key, message, "sha256")[:12])
+    def subject(self, text: str) -> str:
+        """Whom a counter counts, as 96 bits that say nothing about them."""
+        return _base64url(hmac.digest(self._counter_key, text.encode(), "sha256")[:12])
 
-    def new_device(self) -> tuple[str, str]:
-        """(selector, verifier) of a browser that we shall know again; the cookie holds one after the other."""
-        return self.new_id(), self.new_token()
+    def verifier(self, selector: str, generation: int) -> str:
+        """What a known browser proves itself with: derived, so that a lost answer can be given again."""
+        message = f"{selector}\0{generation}".encode()
+        return _base64url(hmac.digest(self._device_key, message, "sha256"))
 
 
 def digest(token: str) -> str:
@@ -121,9 +121,9 @@ def linked_id(link: str) -> str | None:
 
 def split_device(cookie: str | None) -> tuple[str, str] | None:
     """(selector, verifier) of a device cookie; None when it can't be one of ours."""
-    if not cookie or len(cookie) != SELECTOR_CHARS + TOKEN_CHARS or not cookie.isascii():
-        return None
-    return cookie[:SELECTOR_CHARS], cookie[SELECTOR_CHARS:]
+    pattern = rf"([0-9a-f]{{{SELECTOR_CHARS}}})([A-Za-z0-9_-]{{{TOKEN_CHARS}}})"
+    found = re.fullmatch(pattern, cookie or "")
+    return (found[1], found[2]) if found else None
 
 
 def looks_like_token(text: str) -> bool:

@@ -68,30 +68,33 @@ class KnownBrowsers:
     def remember(
         self, t: Any, user: User, device: Device | None, browser: Browser, now: int
     ) -> str:
-        """Know this browser from now on: its new device cookie, or "" when it has the newest already."""
-        ends = now + self.policy.device_seconds
-        selector, verifier = self.keys.new_device()
-        if device and device.user_id == user.id:
-            found = split_device(browser.device)
-            if not found or not same(digest(found[1]), device.verifier):
-                return ""  # of two sign-ins at once the other one has changed it
-            rotated = devices.rotate(t, device, digest(verifier), now, ends)
-            return device.id + verifier if rotated else ""
+        """Know this browser from now on: its device cookie, or "" when it is to keep what it has."""
+        ends, found = now + self.policy.device_seconds, split_device(browser.device)
+        if device and found and device.user_id == user.id:
+            newest = self.keys.verifier(device.id, device.generation)
+            if same(digest(found[1]), device.verifier):
+                newest = self.keys.verifier(device.id, device.generation + 1)
+                # Of two sign-ins at once one writes, and both give the browser the same.
+                devices.rotate(t, device, digest(newest), now, ends)
+            elif not same(digest(newest), device.verifier):
+                return ""  # made with a key that is gone
+            # Else it showed the one before: the answer with the newest was lost, or is on its way.
+            return device.id + newest
         if device:  # somebody else's; its cookie is about to be replaced
             devices.end(t, device.id)
+        selector = self.keys.new_id()
+        verifier = self.keys.verifier(selector, 0)
         devices.start(t, selector, digest(verifier), user.id, now, ends)
         if user.activated_at != now:  # the first browser of all is no news
-            self._notify(t, NEW_DEVICE, selector, user.address, now)
+            self._notify(t, NEW_DEVICE, user.id, user.address, now)
         return selector + verifier
 
-    def notice(self, kind: str, ref: str, now: int) -> tuple[str, int, str] | None:
+    def notice(self, ref: str) -> tuple[str, int, str] | None:
         """(address, when, time zone) of a notice; None when there is nobody to tell any more."""
-        device = devices.find(self.db, ref, now) if kind == NEW_DEVICE else None
-        user = users.by_id(self.db, device.user_id if device else ref)
-        if user is None or user.disabled_at is not None:
-            return None
-        return user.address, device.created_at if device else now, user.timezone
+        id, _, at = ref.partition(":")
+        user = users.by_id(self.db, id)
+        return (user.address, int(at), user.timezone) if user and not user.disabled_at else None
 
-    def _notify(self, t: Any, kind: str, ref: str, address: str, now: int) -> None:
+    def _notify(self, t: Any, kind: str, user_id: str, address: str, now: int) -> None:
         if self.limits.notice(t, kind, address, now):
-            self.send(t, kind, ref, now + NOTICE_SECONDS)
+            self.send(t, kind, f"{user_id}:{now}", now + NOTICE_SECONDS)

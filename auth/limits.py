@@ -8,8 +8,9 @@ room for the next.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 from auth import budgets
@@ -17,17 +18,32 @@ from auth.budgets import Count, Taken
 from auth.challenges import Challenge
 from auth.events import Source
 from auth.keys import Keys
-from auth.policy import Policy, Refused, Windows
+from auth.policy import MINUTE, Policy, Refused, Windows
 
 log = logging.getLogger("auth.limits")
+
+
+# Subjects that are no address, network or device.
+SITE, NOBODY, UNKNOWN = "the whole site", "nobody", "a client without an address"
+ENDLESS = 10**9
 
 
 class Mail(NamedTuple):
     """What became of the wish to send a mail."""
 
     sent: bool  # does it leave?
-    room: bool  # had the address (or the device) room for it? Known or not, this one is the same
-    link_until: int  # until when its link has to live, so that one is always there
+    room: bool  # was there room for it? The same for an address that nobody has
+    link_only: bool  # are six digits switched off for this address, from this lane?
+    link_until: int  # until when its link has to live, so that one is always there; 0: no matter
+
+
+class Person(NamedTuple):
+    """Who asks for a mail, as far as limits go."""
+
+    address: str
+    device: str  # the known browser's id, or ""
+    exists: bool
+    mailable: bool  # may they sign in, so that a mail would leave?
 
 
 class Reached(NamedTuple):
@@ -44,59 +60,56 @@ class Limits:
     record: Callable[[Any, Reached, Source], None]
 
     # ---- asking for a mail
-    def start(
-        self, t: Any, address: str, device: str, mailable: bool, source: Source, now: int
-    ) -> Mail:
+    def start(self, t: Any, who: Person, source: Source, now: int) -> Mail:
         """Count one start and the mail that it asks for. Raises Refused `too_many_starts`."""
-        starts = self._of_client("starts", self.policy.starts_per_ip, device, source)
-        return self._mail(t, starts, address, device, mailable, source, now)
+        starts = self._of_client("starts", self.policy.starts_per_ip, who.device, source)
+        return self._mail(t, starts, who, source, now)
 
-    def resend(
-        self, t: Any, challenge: Challenge, mailable: bool, source: Source, now: int
-    ) -> Mail:
+    def resend(self, t: Any, who: Person, source: Source, now: int) -> Mail:
         """Count one more mail of a start that was counted."""
-        return self._mail(t, [], challenge.address, challenge.device, mailable, source, now)
+        return self._mail(t, (), who, source, now)
 
-    def _mail(
-        self,
-        t: Any,
-        starts: list[Count],
-        address: str,
-        device: str,
-        mailable: bool,
-        source: Source,
-        now: int,
-    ) -> Mail:
-        own = self._mails(address, device)
-        shared, fleet = self._shared_mails(address, device, mailable)
-        got = budgets.take(t, [*starts, *own, *shared, *fleet], now)
+    def _mail(self, t: Any, starts: Sequence[Count], who: Person, source: Source, now: int) -> Mail:
+        wrong = self._wrong(who.address, who.device)
+        site = () if who.device else self._site_mails(True)
+        full = budgets.full(t, [*wrong, *site], now)
+        link_only = any(count.key in full for count in wrong)
+        # While the site's share is spent nothing leaves, so nobody's own mails are counted either, or
+        # an address would have none left when there is room again, and no link.
+        own = (
+            () if any(count.key in full for count in site) else self._mails(who.address, who.device)
+        )
+        shared = self._shared_mails(who) if own else ()
+        got = budgets.take(t, [*starts, *own, *shared], now)
         self._must_have(t, starts, got, "too_many_starts", now)
-        room = all(count.key in got for count in own)
-        sent = room and all(count.key in got for count in (*shared, *fleet))
-        if not sent:
-            # An address's own windows are given back only when they are the reason: of an address that
-            # nobody has nothing else is ever spent, and the two must go on alike.
-            undo = [*shared, *fleet, *([] if room else own)]
-            budgets.give_back(t, [c for c in undo if c.key in got], now)
-        elif mailable:
-            self._reached(t, fleet, got, Reached("mails of the whole site", ""), source)
-        return Mail(sent, room, self._link_until(own, got))
+        room = bool(own) and all(count.key in got for count in own)
+        sent = room and all(count.key in got for count in shared)
+        if not room:
+            # Known or not: what was counted beside the address's own goes back in no other case, or the
+            # two would differ by a statement.
+            budgets.give_back(t, [c for c in (*own, *shared) if c.key in got], now)
+        elif sent and any(got[c.key].n == c.most for c in site if c.key in got):
+            self.say(t, [Reached("mails of the whole site", "")], source)
+        return Mail(sent, room, link_only, self._link_until(own, got, now) if room else 0)
 
-    def _link_until(self, own: list[Count], got: dict[str, Taken]) -> int:
+    def _link_until(self, own: Sequence[Count], got: dict[str, Taken], now: int) -> int:
         """The last mail that a window has room for: its link lives until that window ends.
 
         Otherwise whoever spends an address's mails would lock its owner out for the rest of the day.
+        A window of a minute, which every mail fills, is waited for.
         """
         last = (got[c.key].ends_at for c in own if c.key in got and got[c.key].n >= c.most)
-        return max(last, default=0)
+        until = max(last, default=0)
+        return until if until > now + MINUTE else 0
 
     def link_only(self, t: Any, address: str, device: str, now: int) -> bool:
         """Are six digits switched off for this address, from this lane?"""
-        return budgets.full_until(t, self._wrong(address, device), now) is not None
+        return bool(budgets.full(t, self._wrong(address, device), now))
 
     # ---- guessing
-    def guess(self, t: Any, challenge: Challenge, source: Source, now: int) -> bool:
-        """Count a guess before it is compared. False: it must not be, codes are off from now on.
+    def guess(self, t: Any, challenge: Challenge, source: Source, now: int) -> list[Reached] | None:
+        """Count a guess before it is compared; what it reaches if it is wrong. None: it must not be
+        compared, codes are off from now on.
 
         Raises Refused `too_many_wrong` for the client, and then the guess costs nothing.
         """
@@ -106,12 +119,15 @@ class Limits:
         counted = [count for count in wrong if count.key in got]
         if len(counted) < len(wrong):
             budgets.give_back(t, counted, now)
-            return False
-        account, fleet = self._account(challenge.address, challenge.device), self._fleet(challenge)
-        reached = Reached("wrong codes of one account", challenge.address)
-        self._reached(t, account, got, reached, source)
-        self._reached(t, fleet, got, Reached("wrong codes of the whole site", ""), source)
-        return True
+            return None
+        account = self._account(challenge.address, challenge.device)
+        last = [count for count in wrong if got[count.key].n == count.most]
+        reached = []
+        if any(count in account for count in last):
+            reached.append(Reached("wrong codes of one account", challenge.address))
+        if any(count not in account for count in last):
+            reached.append(Reached("wrong codes of the whole site", ""))
+        return reached
 
     def wrong_link(self, t: Any, source: Source, now: int) -> None:
         """Count what was no link of ours. Raises Refused `too_many_wrong`."""
@@ -125,94 +141,114 @@ class Limits:
 
         Only its own: what strangers have spent stays spent (SP 800-63B-4 §3.2.2 counts on).
         """
+        back = self._mailed(challenge)
         if guessed:
             client, wrong = self._guesses(challenge, source)
-            budgets.give_back(t, [*client, *wrong], now)
-        if challenge.mails:
-            own = self._mails(challenge.address, challenge.device)
-            shared, _ = self._shared_mails(challenge.address, challenge.device, True)
-            budgets.give_back(t, [*own, *shared], now, challenge.mails)
+            back += [*client, *wrong]
+        budgets.give_back(t, back, now)
+
+    def forget(self, t: Any, ended: Sequence[Challenge], now: int) -> None:
+        """Give back the mails of sign-ins that their owner has ended: no link of theirs is left."""
+        budgets.give_back(t, [count for c in ended for count in self._mailed(c)], now)
+
+    def _mailed(self, challenge: Challenge) -> list[Count]:
+        """What its mails were counted on; not the site's share, which is the provider's quota."""
+        c = challenge
+        own = self._mails(c.address, c.device)
+        shared = () if c.device else self._aliases(c.address)
+        return [count for count in (*own, *shared) for _ in range(c.mails)]
 
     # ---- telling
     def notice(self, t: Any, kind: str, address: str, now: int) -> bool:
         """May a notice of this kind go to this person? One a day tells enough."""
-        counts = self._counts(f"notice {kind}", self.policy.notices, address)
+        counts = self._counts(kind, self.policy.notices, address)
         return len(budgets.take(t, counts, now)) == len(counts)
 
     # ---- which counters
-    def _guesses(self, challenge: Challenge, source: Source) -> tuple[list[Count], list[Count]]:
+    def _guesses(
+        self, challenge: Challenge, source: Source
+    ) -> tuple[Sequence[Count], Sequence[Count]]:
         """The client's counters, and those of the account and the site. 60 bits need none of the latter."""
         client = self._of_client("wrong", self.policy.wrong_per_ip, challenge.device, source)
         wrong = [] if challenge.link_only else self._wrong(challenge.address, challenge.device)
         return client, wrong
 
-    def _wrong(self, address: str, device: str) -> list[Count]:
+    def _wrong(self, address: str, device: str) -> Sequence[Count]:
         return [*self._account(address, device), *([] if device else self._site())]
 
-    def _account(self, address: str, device: str) -> list[Count]:
-        return self._counts("wrong codes", self.policy.wrong_per_account, device or address)
+    def _account(self, address: str, device: str) -> Sequence[Count]:
+        return self._counts("wrong", self.policy.wrong_per_account, device or address)
 
-    def _fleet(self, challenge: Challenge) -> list[Count]:
-        return [] if challenge.device else self._site()
+    def _site(self) -> Sequence[Count]:
+        return self._counts("wrong", self.policy.wrong_fleet, SITE)
 
-    def _site(self) -> list[Count]:
-        return self._counts("wrong codes of all", self.policy.wrong_fleet, "")
-
-    def _mails(self, address: str, device: str) -> list[Count]:
+    def _mails(self, address: str, device: str) -> Sequence[Count]:
         return self._counts("mails", self.policy.mails_per_address, device or address)
 
-    def _shared_mails(
-        self, address: str, device: str, mailable: bool
-    ) -> tuple[list[Count], list[Count]]:
-        """Counters of the mailbox and of the site. A mail that never leaves costs them nothing:
-        it counts where there is room for ever, with the same work."""
-        if device:
-            return [], []
-        mailbox = self._counts(
-            "mails of a mailbox",
-            self.policy.mails_per_address,
-            mailbox_of(address) if mailable else "nobody's",
-            self.policy.aliases if mailable else _ENDLESS,
-        )
-        fleet = self._counts(
-            "mails of all",
-            self.policy.mails_fleet,
-            "" if mailable else "nobody's",
-            1 if mailable else _ENDLESS,
-        )
-        return mailbox, fleet
+    def _shared_mails(self, who: Person) -> Sequence[Count]:
+        """Counters of the mailbox and of the site. What does not count there counts where there is
+        room for ever, with the same work."""
+        if who.device:
+            return ()
+        plain = "+" not in who.address.partition("@")[0]
+        # A person's own plain address has its own windows; or the mails to others that look like it
+        # would lock it out.
+        counts = who.mailable and not (plain and who.exists)
+        aliases = self._aliases(who.address if counts else "")
+        return (*aliases, *self._site_mails(who.mailable))
 
-    def _of_client(self, name: str, windows: Windows, device: str, source: Source) -> list[Count]:
+    def _aliases(self, address: str) -> Sequence[Count]:
+        """All +tags of a mailbox together: with its plain address `aliases` times what one may have."""
+        times, whom = self.policy.aliases - 1, mailbox_of(address) if address else NOBODY
+        windows = self.policy.mails_per_address
+        return self._counts("aliases", windows, whom, times=times if address else ENDLESS)
+
+    def _site_mails(self, counts: bool) -> Sequence[Count]:
+        whom, times = (SITE, 1) if counts else (NOBODY, ENDLESS)
+        return self._counts("mails", self.policy.mails_fleet, whom, times=times)
+
+    def _of_client(
+        self, name: str, windows: Windows, device: str, source: Source
+    ) -> Sequence[Count]:
         """Narrow and wide network; or the device, so that an office behind one address is no crowd."""
         if device:
-            return self._counts(f"{name} of a device", windows, device)
+            return self._counts(f"{name}-client", windows, device)  # beside its own wrong codes
         times = self.policy.wide_ipv6 if ":" in source.network else self.policy.wide_ipv4
-        narrow = self._counts(f"{name} of a client", windows, source.client)
-        return [*narrow, *self._counts(f"{name} of a network", windows, source.network, times)]
+        client, network = source.client or UNKNOWN, source.network or UNKNOWN
+        wide = self._counts(name, windows, network, times=times)
+        return (*self._counts(name, windows, network, client), *wide)
 
-    def _counts(self, name: str, windows: Windows, subject: str, times: int = 1) -> list[Count]:
-        key = self.keys.counter
-        return [Count(key(name, seconds, subject), n * times, seconds) for n, seconds in windows]
+    @cached_property
+    def _counts(self) -> Callable[..., tuple[Count, ...]]:
+        """As _make_counts, and kept: one sign-in asks for the same ones three times."""
+        return lru_cache(4096)(self._make_counts)
+
+    def _make_counts(
+        self, limit: str, windows: Windows, whom: str, part: str = "", times: int = 1
+    ) -> tuple[Count, ...]:
+        """A counter for each window; of a part of `whom`, when it is named."""
+        # Whom first: what one sign-in counts lies together, on few pages of the table.
+        subject = self.keys.subject(whom)
+        if part:
+            subject = subject[:8] + self.keys.subject(part)
+        return tuple(
+            Count(f"{subject} {limit}/{seconds}", n * times, seconds) for n, seconds in windows
+        )
 
     # ---- when there is none left
     def _must_have(
-        self, t: Any, counts: list[Count], got: dict[str, Taken], reason: str, now: int
+        self, t: Any, counts: Sequence[Count], got: dict[str, Taken], reason: str, now: int
     ) -> None:
-        full = [count for count in counts if count.key not in got]
-        if full:
-            until = budgets.full_until(t, full, now) or now
+        spent = [count for count in counts if count.key not in got]
+        if spent:
+            until = max(budgets.full(t, spent, now).values(), default=now)
             raise Refused(reason, retry_after=max(1, until - now))
 
-    def _reached(
-        self, t: Any, counts: list[Count], got: dict[str, Taken], what: Reached, source: Source
-    ) -> None:
-        """Say so once, when the last unit goes."""
-        if any(got[c.key].n == c.most for c in counts if c.key in got):
+    def say(self, t: Any, reached: Sequence[Reached], source: Source) -> None:
+        """A budget was spent: once, when its last unit goes."""
+        for what in reached:
             log.warning("limit reached: %s", what.what)
             self.record(t, what, source)
-
-
-_ENDLESS = 10**9
 
 
 def mailbox_of(address: str) -> str:

@@ -188,12 +188,12 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
             if refused.reason == "link_used" and request.scope["auth"]:
                 return redirect(request, HOME)
             if refused.reason in ("link_missing", "link_wrong", "too_many_wrong"):
-                content = pages.link(None, request.scope["auth"], refused)
+                address = await run(rules.link_for, browser.signin)
+                content = pages.link(address, request.scope["auth"], refused)
             else:
                 known = refused.facts
-                content = pages.code_over(
-                    known.get("address", ""), known.get("next_path", ""), refused
-                )
+                where = known.get("address", ""), known.get("next_path", "")
+                content = pages.code_over(*where, refused, "Sign in")
             return answer(auth, request, "Sign in", content, refused)
         if isinstance(found, Elsewhere):
             return answer(auth, request, "Sign in", pages.elsewhere(found))

@@ -17,7 +17,7 @@ from auth.challenges import Challenge
 from auth.events import Source
 from auth.keys import LONG_CODE_CHARS, Keys, digest, linked_id, same
 from auth.known import Browser, KnownBrowsers
-from auth.limits import Limits, Mail, Reached
+from auth.limits import Limits, Mail, Person, Reached
 from auth.policy import Policy, Refused
 from auth.typed import known_zone, safe_next, tidy_code, tidy_link, tidy_long_code
 from auth.users import User
@@ -44,6 +44,7 @@ class Pending:
     next_path: str  # where the person wanted to go
     exhausted: bool  # no try is left for the code that was mailed
     link_only: bool  # the mail has a link and no code; what may be typed is the link's long code
+    owed: bool  # no mail has left for it yet, as this browser knows: it asked a moment ago
 
 
 @dataclass(frozen=True)
@@ -103,14 +104,14 @@ class SignIn:
         known = self.known.device_of(browser, address, now)
         with self.db.tx() as t:
             old = challenges.hold(t, digest(browser.signin)) if browser.signin else None
-            mailable = self._may_sign_in(t, address)
-            mail = self.limits.start(t, address, known, mailable, browser.source, now)
-            told = self.policy.reveal_unregistered and not mailable
+            who = self._person(t, address, known)
+            mail = self.limits.start(t, who, browser.source, now)
+            told = self.policy.reveal_unregistered and not who.mailable
             if not told:
                 challenge = self._begin(
                     t, old, address, known, token, safe_next(next_path), mail, now
                 )
-                self.send(t, _kind(mail), challenge.id, self._mail_until(challenge))
+                self._mail_it(t, challenge, mail)
                 self._record(t, events.CODE_REQUESTED, address, browser.source)
         if told:  # after the commit: asking has to be counted here, too
             raise Refused("not_registered", address=address)
@@ -131,9 +132,11 @@ class SignIn:
         if old and not mail.room and old.address == address and self._alive(old, now):
             challenges.renew(t, old.id, digest(token), next_path)
             return replace(old, next_path=next_path)
+        # A code whose tries are gone, and no room yet for the next mail: that one has to be asked for.
+        soon = old and old.sent_at < now < old.sent_at + self.policy.resend_waits[0]
+        owed = soon and not mail.room and old and old.address == address
         if old:
             challenges.leave(t, old.id)
-        link_only = self.limits.link_only(t, address, device, now)
         link_ends = max(now + self.policy.link_seconds, mail.link_until)
         challenge = Challenge(
             id=self.keys.new_id(),
@@ -148,12 +151,14 @@ class SignIn:
             resends=0,
             next_path=next_path,
             issued_at=now,
-            sent_at=now,
-            expires_at=link_ends if link_only else now + self.policy.code_seconds,
+            sent_at=old.sent_at if old and owed else now,
+            expires_at=link_ends if mail.link_only else now + self.policy.code_seconds,
             used_at=None,
             device=device,
-            link_only=int(link_only),
+            link_only=int(mail.link_only),
             mails=int(mail.sent),
+            mailed=int(mail.sent),
+            linked=int(self._linked(mail)),
             link_expires_at=link_ends,
         )
         challenges.create(t, challenge)
@@ -174,16 +179,16 @@ class SignIn:
             raise Refused("resend_wait", retry_after=wait)
         with self.db.tx() as t:
             new_code = seen.code_tries >= self.policy.tries_per_code
-            link_only = bool(seen.link_only) or self.limits.link_only(
-                t, seen.address, seen.device, now
-            )
-            if not challenges.resend(t, seen, now, new_code, link_only):
+            if not challenges.resend(t, seen, now, new_code):
                 raise Refused("resend_wait", retry_after=1)  # the same click, twice
-            mailable = self._may_sign_in(t, seen.address)
-            mail = self.limits.resend(t, seen, mailable, browser.source, now)
-            if mail.sent:
-                challenges.mailed(t, seen.id, max(seen.link_expires_at, mail.link_until))
-            self.send(t, _kind(mail), seen.id, self._mail_until(seen))
+            who = self._person(t, seen.address, seen.device)
+            mail = self.limits.resend(t, who, browser.source, now)
+            if mail.link_only and not seen.link_only:
+                challenges.switch_to_link(t, seen.id)
+            if mail.room:
+                linked, ends = bool(seen.linked) or self._linked(mail), seen.link_expires_at
+                challenges.mailed(t, seen.id, mail.sent, linked, max(ends, mail.link_until))
+            self._mail_it(t, seen, mail)
             self._record(t, events.CODE_REQUESTED, seen.address, browser.source, detail="again")
         return self.pending(browser.signin) or self._pending(seen, now)
 
@@ -201,19 +206,15 @@ class SignIn:
         stored address, which is the canonical one.
         """
         challenge, now = challenges.by_id(self.db, ref), int(self.clock())
-        if not challenge or challenge.used_at is not None or challenge.expires_at <= now:
+        if not challenge or challenge.used_at is not None:
             return None
         if not self._may_sign_in(self.db, challenge.address):
             return None
-        code = "" if challenge.link_only else self._code(challenge)
-        # The last link for a while has to be there even where links are off.
-        linked = (
-            self.policy.magic_links
-            or challenge.link_only
-            or challenge.link_expires_at > challenge.issued_at + self.policy.link_seconds
-        )
+        coded = not challenge.link_only and challenge.expires_at > now
+        linked = challenge.linked and challenge.link_expires_at > now
+        code = self._code(challenge) if coded else ""
         link = self._link(challenge) if linked else ""
-        if code is None or link is None:  # its key is gone
+        if code is None or link is None or not (code or link):  # None: its key is gone
             return None
         return challenge.address, code, link, challenge.link_expires_at - now
 
@@ -227,23 +228,24 @@ class SignIn:
             raise Refused("no_signin")
         with self.db.tx() as t:
             challenge = self._spend(t, token, now, link_only=bool(long))
-            allowed = challenge and self.limits.guess(t, challenge, browser.source, now)
-            if challenge and not allowed:
+            reached = self.limits.guess(t, challenge, browser.source, now) if challenge else None
+            if challenge and reached is None:
                 challenges.switch_to_link(t, challenge.id)
         if challenge is None:
             raise self._why_not(token, now, len(code))
-        if not allowed:
+        if reached is None:
             raise Refused("code_off", length=self.policy.code_length)
         # Committed, so counted. Only now is it compared.
         expected = self._long_code(challenge) if long else self._code(challenge)
         if expected is None:  # its key is gone
             raise Refused("code_expired", address=challenge.address, next_path=challenge.next_path)
-        if not same(code, expected):
-            raise self._wrong(challenge, browser.source)
+        # Of a code that no mail could leave for, nobody knows: guesses cost their mail, too.
+        if not same(code, expected) or not (challenge.mailed or long):
+            raise self._wrong(challenge, reached, browser.source)
         arrival = self._admit(challenge, None, timezone, browser, now)
         # The right code of an address that may not sign in; nobody was mailed it.
         if arrival is None:
-            raise self._wrong(challenge, browser.source)
+            raise self._wrong(challenge, reached, browser.source)
         return arrival
 
     def _tidy(self, typed: str, token: str | None) -> str:
@@ -276,6 +278,8 @@ class SignIn:
         leave its owner the link in the last one.
         """
         now = int(self.clock())
+        # Before the link's: of two clicks at once the slower one then finds the link used.
+        own = self._of_browser(browser.signin, must=False)
         challenge = self._by_link(tidy_link(pasted))
         if challenge is None or not self._may_sign_in(self.db, challenge.address):
             with self.db.tx() as t:
@@ -286,7 +290,6 @@ class SignIn:
             raise Refused("link_used")
         if challenge.link_expires_at <= now or self._too_early(challenge, now):
             raise Refused("link_expired", address=challenge.address)
-        own = self._of_browser(browser.signin, must=False)
         if own and own.address == challenge.address and self._linkable(own, now):
             arrival = self._admit(challenge, own, timezone, browser, now)
             if arrival is None:
@@ -360,13 +363,14 @@ class SignIn:
             self._record(t, events.USER_CREATED, address, source, detail="sign-up")
         return True
 
-    def _wrong(self, challenge: Challenge, source: Source) -> Refused:
+    def _wrong(self, challenge: Challenge, reached: list[Reached], source: Source) -> Refused:
         left = min(
             self.policy.tries_per_code - challenge.code_tries,
             self.policy.tries_per_challenge - challenge.total_tries,
         )
         kind = events.LOGIN_FAIL if left else events.LOGIN_FAIL_MAX
         self._record(self.db, kind, challenge.address, source)
+        self.limits.say(self.db, reached, source)
         log.info("wrong code for %s, %d tries left", masked(challenge.address), left)
         return Refused("code_wrong" if left else "code_wrong_last", tries_left=left)
 
@@ -396,20 +400,23 @@ class SignIn:
         with self.db.tx() as t:
             # In the order in which a sign-in writes them: one that is under way is waited for here,
             # and its session ended after it has begun.
-            challenges.end_all(t, user.address)
+            self.limits.forget(t, challenges.end_all(t, user.address), int(self.clock()))
             sessions.end_all(t, user.id)
             devices.end_all(t, user.id)
             self._record(t, events.LOGOUT, user.address, source, actor=user.id, detail="everywhere")
 
     # ---- tidying up
-    def purge(self, limit: int = 500) -> dict[str, int]:
-        """Delete what has ended: counters, challenges, sessions, devices; at most `limit` of each. How many."""
+    def purge(self, step: int = 1000) -> dict[str, int]:
+        """Delete what has ended: counters, challenges, sessions, devices. How many of each.
+
+        `step`: rows looked at in one statement, so that nobody waits for it.
+        """
         now = int(self.clock())
         return {
-            "counters": budgets.purge(self.db, now, limit),
-            "challenges": challenges.purge(self.db, now - KEPT_SECONDS, limit),
-            "sessions": sessions.purge(self.db, now, limit),
-            "devices": devices.purge(self.db, now, limit),
+            "counters": budgets.purge(self.db, now, step),
+            "challenges": challenges.purge(self.db, now - KEPT_SECONDS, step),
+            "sessions": sessions.purge(self.db, now, step),
+            "devices": devices.purge(self.db, now, step),
         }
 
     # ---- what the above have in common
@@ -457,7 +464,19 @@ class SignIn:
             next_path=challenge.next_path,
             exhausted=self._exhausted(challenge),
             link_only=bool(challenge.link_only),
+            owed=challenge.sent_at < challenge.issued_at,
         )
+
+    def _mail_it(self, t: Any, challenge: Challenge, mail: Mail) -> None:
+        """A row in the outbox in any case: the same work whether a mail leaves or not."""
+        until = self._mail_until(challenge)
+        if mail.link_until:  # its link is the only one for a while: better late than never
+            until = max(until, mail.link_until - self.policy.mail_margin)
+        self.send(t, CODE_MAIL if mail.sent else NO_MAIL, challenge.id, until)
+
+    def _linked(self, mail: Mail) -> bool:
+        """Where links are off there is one in the mail that has to do for a while."""
+        return self.policy.magic_links or mail.link_only or bool(mail.link_until)
 
     def _mail_until(self, challenge: Challenge) -> int:
         """No mail after this: the code in it would be dead, or nearly so, when it is read."""
@@ -482,8 +501,14 @@ class SignIn:
         c = challenge
         return self.keys.link(c.key_id, c.purpose, c.id, c.nonce, c.address)
 
-    def _may_sign_in(self, t: Any, address: str) -> bool:
+    def _person(self, t: Any, address: str, device: str) -> Person:
         user = users.by_address(t, address)
+        return Person(address, device, user is not None, self._welcome(user, address))
+
+    def _may_sign_in(self, t: Any, address: str) -> bool:
+        return self._welcome(users.by_address(t, address), address)
+
+    def _welcome(self, user: User | None, address: str) -> bool:
         return user.disabled_at is None if user else self._may_sign_up(address)
 
     def _may_sign_up(self, address: str) -> bool:
@@ -500,7 +525,3 @@ class SignIn:
 
     def _limit_reached(self, t: Any, reached: Reached, source: Source) -> None:
         self._record(t, events.LIMIT_REACHED, reached.subject, source, detail=reached.what)
-
-
-def _kind(mail: Mail) -> str:
-    return CODE_MAIL if mail.sent else NO_MAIL

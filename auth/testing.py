@@ -32,14 +32,18 @@ class Mailbox:
         return [m.letter for m in self.messages if m.letter.to == address]
 
     def latest_code(self, address: str) -> str:
-        """The code in the newest mail to this address. Raises LookupError when there is none."""
-        letters = self.to(address)
-        if not letters:
-            raise LookupError(f"no mail to {address}")
-        found = re.search(r"^[0-9]{6,10}$", letters[-1].text, re.MULTILINE)
-        if not found:
-            raise LookupError(f"no code in the newest mail to {address}")
-        return found[0]
+        """The code in the newest mail to this address that has one. Raises LookupError when there is none."""
+        for letter in reversed(self.to(address)):
+            if found := re.search(r"^[0-9]{6,10}$", letter.text, re.MULTILINE):
+                return found[0]
+        raise LookupError(f"no mail with a code to {address}")
+
+    def latest_link(self, address: str) -> str:
+        """The URL in the newest mail that has one. Raises LookupError when there is none."""
+        for letter in reversed(self.to(address)):
+            if found := re.search(r"^https?://\S+/link#\w+$", letter.text, re.MULTILINE):
+                return found[0]
+        raise LookupError(f"no mail with a link to {address}")
 
 
 class Door:
@@ -100,7 +104,9 @@ class Door:
     @property
     def signed_in(self) -> bool:
         """Does the server still know this browser?"""
-        return bool(self.client.get("/dashboard").status_code == 200)
+        # Not as htmx, for which a redirect is a 200, too.
+        answer = self.client.get("/dashboard", headers={"HX-Request": "false"})
+        return bool(answer.status_code == 200)
 
     def cookie(self, name: str) -> str | None:
         """A cookie by its short name, with or without `__Host-`."""

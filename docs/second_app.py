@@ -16,9 +16,10 @@ from starlette.staticfiles import StaticFiles
 from auth import MIGRATIONS, EmailAuth, role_required, signed_in
 from templates import STATIC, Templates, head
 from templates.layout import post
+from utils.chores import with_chore
 from utils.database import connect, migrate
 from utils.mailer import Console, Sender
-from utils.outbox import Outbox
+from utils.outbox import Outbox, purge
 from utils.server import serve
 from utils.settings import new_secret
 from utils.shield import Shield
@@ -31,9 +32,10 @@ def create(database_url, base_url, secret_key, transport, secure=True, clock=tim
     db = connect(database_url)
     migrate(db, MIGRATIONS, OUTBOX_MIGRATIONS)
     outbox = Outbox(db, transport, Sender("drafts@example.com", "Drafts"), clock)
+    alive = with_chore(outbox.lifespan, 600, lambda: (auth.tidy(), purge(db, clock())))
     static = [Mount("/static", StaticFiles(directory=STATIC))]
     look = {"default_hdrs": False, "hdrs": (head(),), "canonical": False, "routes": static}
-    app = FastHTML(**look, sess_cls=None, secret_key=secret_key, lifespan=outbox.lifespan)
+    app = FastHTML(**look, sess_cls=None, secret_key=secret_key, lifespan=alive)
     templates = Templates("Drafts", base_url)
     known = {"base_url": base_url, "secret_key": secret_key, "secure": secure, "clock": clock}
     auth = EmailAuth(app, db, templates, outbox.put, **known)
@@ -59,7 +61,7 @@ def create(database_url, base_url, secret_key, transport, secure=True, clock=tim
     async def ready():
         return outbox.alive()
 
-    asgi = Shield(app, base_url, templates.problem, ready, development=not secure)
+    asgi = Shield(app, base_url, templates.problem, ready, not secure, private=["/link"])
     return SimpleNamespace(asgi=asgi, auth=auth, db=db, outbox=outbox)
 
 

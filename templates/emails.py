@@ -1,5 +1,6 @@
 """The words of every mail: subject, text, HTML. Nothing that a stranger typed gets in."""
 
+from textwrap import fill
 from typing import NamedTuple
 
 from fasthtml.common import *
@@ -33,12 +34,13 @@ Sign in to {app_name} with this link. It works once, for {link_for}.
 {link}
 
 {how}
+{why}
 
 """
 _HOW = """\
 Open it in the browser in which you entered your address; in another one it \
-shows letters and digits to type there. \
-There is no code in this mail, because lately too many wrong ones were tried."""
+shows letters and digits to type there."""
+_WHY = "There is no code in this mail, for your safety."
 _UNASKED = """\
 You did not ask for it? Then ignore this mail: without it nobody can sign in.
 We never ask for it by phone or chat.
@@ -102,11 +104,15 @@ class CodeLetter:
 
     def __call__(self, address, code, link, link_seconds):
         """Code or link is "" when it is not in this mail; never both."""
-        known = self._known | {"code": code, "link": link, "link_for": duration(link_seconds)}
+        # Of what the mail took to leave nobody counts the seconds.
+        minutes = max(60, round(link_seconds / 60) * 60)
+        known = self._known | {"code": code, "link": link, "link_for": duration(minutes)}
         if not code:
             how = _HOW.format(**known)
-            html = self._alone(words=f"Sign in to {known['app_name']}", link=link, rest=how)
-            text = (_LINK + _END).format(how=how, **known)
+            html = self._alone(
+                words=f"Sign in to {known['app_name']}", link=link, rest=f"{how} {_WHY}"
+            )
+            text = (_LINK + _END).format(how=fill(how, 76), why=_WHY, **known)
             return Letter(address, _LINK_SUBJECT.format(**known), text, _lines(html))
         or_link = ""
         if link:

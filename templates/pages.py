@@ -54,19 +54,19 @@ def login(next_path, address="", refused=None, note=""):
 
 # ---- entering the code
 _FIELD = (
-    '<input id="code" class="code" name="code" type="text" dir="ltr" autocomplete="one-time-code"'
+    '<input id="code" name="code" type="text" dir="ltr" autocomplete="one-time-code"'
     ' autocorrect="off" spellcheck="false" enterkeyhint="go" aria-describedby="sent code-error"'
 )
 _DIGITS = Still(
     Label("⟦digits⟧-digit code", _for="code"),
     Safe(
-        f'{_FIELD} inputmode="numeric" autocapitalize="off" data-paste-submit'
+        f'{_FIELD} class="code" inputmode="numeric" autocapitalize="off" data-paste-submit'
         ' data-digits="⟦digits⟧"⟦state⟧>'
     ),
 )
 _LETTERS = Still(
     Label("What the link shows, ⟦digits⟧ letters and digits", _for="code"),
-    Safe(f'{_FIELD} inputmode="text" autocapitalize="characters"⟦state⟧>'),
+    Safe(f'{_FIELD} class="code long" inputmode="text" autocapitalize="characters"⟦state⟧>'),
 )
 _SENT = Still(
     "We have sent a ⟦digits⟧-digit code to ",
@@ -78,6 +78,11 @@ _SENT_LINK = Still(
     Strong(Bdi("⟦address⟧")),
     "⟦unless⟧. Open it in this browser. On another device it shows ⟦digits⟧ letters and digits:"
     " enter them here. It works for ⟦valid_for⟧, once.",
+)
+_OWED = Still(
+    "We sent an email to ",
+    Strong(Bdi("⟦address⟧")),
+    " a moment ago. The next one, with a new code, can leave soon: ask for it below.",
 )
 _CODE = Still(
     H1("⟦title⟧"),
@@ -145,6 +150,8 @@ def code(pending, refused=None, notice="", app_name="", note=""):
         message = alert(note, kind="note", focus=False)
     digits, wanted = str(pending.code_length), urlencode({"next": pending.next_path})
     field, sent = (_LETTERS, _SENT_LINK) if pending.link_only else (_DIGITS, _SENT)
+    if pending.owed:
+        sent = _OWED
     return _CODE(
         title="Open the link that we sent" if pending.link_only else "Enter your code",
         login=f"/login?{wanted}",
@@ -176,7 +183,7 @@ def again(pending):
     return _AGAIN(inside=inside, delay=str(max(1, delay)))
 
 
-def code_over(address, next_path, refused):
+def code_over(address, next_path, refused, title="Enter your code"):
     """When no code will work here any more: why, and one button that starts again."""
     login = f"/login?{urlencode({'next': next_path})}" if next_path else "/login"
     road = A("Sign in", href=login, cls="button")
@@ -188,7 +195,7 @@ def code_over(address, next_path, refused):
             **post("/create_code", "#door", hx_disabled_elt="#submit-btn"),
         )
     return (
-        H1("Enter your code"),
+        H1(title),
         Div(refused_alert(refused), id="code-error"),
         road,
         Div(P(A("Use another address", href=login, cls="quiet")), cls="roads")
@@ -223,10 +230,15 @@ _LINK = Still(
 
 def link(address, caller, refused=None):
     """Where a mailed link leads: what the button will do. `address` is masked; None elsewhere."""
-    now = f" You are signed in here as {caller.address}; that ends." if caller else ""
     if address:
         title, button = "Sign in", "Sign in"
-        what = f"The button signs you in as {address}, in this browser.{now}"
+        what = ("The button signs you in as ", Strong(Bdi(address)), ", in this browser.")
+        if caller:
+            what += (
+                " You are signed in here as ",
+                Strong(Bdi(caller.address)),
+                "; that ends then.",
+            )
     else:
         title, button = "One more step", "Show me what to type"
         what = (
@@ -253,11 +265,16 @@ def elsewhere(found):
             ", enter:",
         ),
         P(found.code, cls="shown", dir="ltr", translate="no"),
-        P(f"It works once, for {duration(max(60, found.code_seconds // 60 * 60))}.", cls="soft"),
-        P(
-            "Nobody asked you to open the link? Then close this page, and tell nobody what it shows.",
-            cls="soft",
+        Button(
+            "Copy",
+            type="button",
+            cls="plain",
+            hidden=True,
+            data_copy=found.code,
+            data_copied="Copied",
         ),
+        P(f"It works once, for {duration(max(60, found.code_seconds // 60 * 60))}.", cls="soft"),
+        P("Does somebody else ask you for it? Tell nobody, and close this page.", cls="soft"),
         Div(again, cls="roads"),
     )
 

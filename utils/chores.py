@@ -13,7 +13,7 @@ log = logging.getLogger("chores")
 Lifespan = Callable[[Any], AsyncIterator[None]]
 
 
-def with_chore(lifespan: Lifespan, work: Callable[[], object], seconds: float = 60) -> Lifespan:
+def with_chore(lifespan: Lifespan, seconds: float, work: Callable[[], object]) -> Lifespan:
     """The same lifespan, with `work()` called in a thread at the start and every `seconds` after it."""
 
     async def both(app: Any) -> AsyncIterator[None]:

@@ -298,7 +298,7 @@ def migrate(db: Database, *folders: Path) -> None:
     """Bring the tables of each folder (`auth/migrations`, …) up to date: all of it, or none.
 
     Files are `0001_name.sql`; where the two databases differ, `0002_name.sqlite.sql` and
-    `0002_name.postgresql.sql`. Safe when several processes start at once: one works, the others
+    `0002_name.postgresql.sql`; PostgreSQL does not get to read `without rowid`. Safe when several processes start at once: one works, the others
     wait and find nothing to do. Raises RuntimeError when the tables are newer than the code.
     """
     dialect = "sqlite" if isinstance(db, SQLite) else "postgresql"
@@ -315,13 +315,18 @@ def migrate(db: Database, *folders: Path) -> None:
             if done > len(steps):
                 raise RuntimeError(f"the {room} tables are newer than this code; deploy newer code")
             for step in steps[done:]:
-                t.script(step.read_text(encoding="utf-8"))
+                t.script(_script(step, dialect))
             t.q(
                 "insert into schema_versions (room, version) values (:room, :version)"
                 " on conflict (room) do update set version = excluded.version",
                 room=room,
                 version=len(steps),
             )
+
+
+def _script(step: Path, dialect: str) -> str:
+    text = step.read_text(encoding="utf-8")
+    return text if dialect == "sqlite" else text.replace(") without rowid;", ");")
 
 
 def waiting(db: Database, *folders: Path) -> int:

@@ -30,7 +30,11 @@ POLL_SECONDS = 1.0  # how soon rows of other processes are seen
 # How long the note of what left waits for a next claim to share its commit. By chance, or the moment
 # of that commit, felt by another request, would tell whether a mail was sent at all.
 NOTE_SECONDS = (0.05, 0.5)
+# How long an idle worker waits when there is something to do. By chance again: the request that comes
+# right after would be slower just when a mail is sent at that moment, and tell that one is.
+PAUSE_SECONDS = (0.02, 0.25)
 DRAIN_SECONDS = 15
+KEPT_SECONDS = 7 * 86400  # for whoever asks what became of a mail
 
 CLAIM = """
 update outbox set state = 'sending', tries = tries + 1, next_at = :lease
@@ -127,8 +131,8 @@ class Outbox:
                 elif done and not self._wake.wait(random.uniform(*NOTE_SECONDS)):  # noqa: S311
                     self._close(done)
                     done = None
-                elif not done:
-                    self._wake.wait(POLL_SECONDS)
+                elif done or self._wake.wait(POLL_SECONDS):
+                    self._stopping.wait(random.uniform(*PAUSE_SECONDS))  # noqa: S311
             except Unavailable as error:
                 # What became of the last mail is noted when the database is back.
                 log.error("the database is away (%s); trying again", error)
@@ -192,3 +196,18 @@ class Outbox:
         wait = RETRY_SECONDS[min(row["tries"], len(RETRY_SECONDS)) - 1]
         log.warning("mail %s not accepted (%s); again in %d s", row["id"], reply, wait)
         return row | {"state": "queued", "reply": reply, "next_at": int(now) + wait}
+
+
+def purge(db: Database, now: float, step: int = 500) -> int:
+    """Delete the rows of mails that are over for a week. Says how many."""
+    gone = 0
+    while True:
+        rows = db.q(
+            "delete from outbox where id in (select id from outbox where id < :before"
+            " and state not in ('queued', 'sending') order by id limit :step) returning id",
+            before=f"{int((now - KEPT_SECONDS) * 1000):012x}",  # ids sort by time
+            step=step,
+        )
+        gone += len(rows)
+        if len(rows) < step:
+            return gone

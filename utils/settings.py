@@ -147,7 +147,7 @@ def limits(value: str) -> tuple[tuple[int, int], ...]:
     """`5/1h, 10/24h` → ((5, 3600), (10, 86400)), shortest window first."""
     units, found = {"s": 1, "m": 60, "h": 3600, "d": 86400}, {}
     for part in listing(value):
-        match = re.fullmatch(r"([0-9]{1,7})/([0-9]{1,5})([smhd])", part)
+        match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,6})([smhd])", part)
         seconds = int(match[2]) * units[match[3]] if match else 0
         if not match or not int(match[1]) or not 0 < seconds <= 366 * 86400 or seconds in found:
             raise Bad("must be N/period, comma between windows, such as 5/1h, 10/24h (s, m, h, d)")

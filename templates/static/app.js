@@ -48,15 +48,36 @@
 
   // What a mailed link proves itself with is behind the #: into the form, and out of the
   // address bar and the history. Nothing is sent before somebody presses the button.
-  function takeFragment() {
+  function takeFragment(event) {
+    var proof = location.hash.slice(1);
+    if (location.pathname !== "/link" || !proof || document.getElementById(proof)) return;
     var field = document.querySelector("input[data-fragment]");
-    if (!field || location.hash.length < 2) return;
-    field.value = location.hash.slice(1);
+    if (!field) {
+      if (event) location.reload(); // a second link, opened where the first one was shown
+      return;
+    }
+    field.value = proof;
     field.parentElement.hidden = true;
     history.replaceState(history.state, "", location.pathname);
   }
   takeFragment();
   window.addEventListener("hashchange", takeFragment);
+
+  // A button that copies shows itself where the browser lets it.
+  function showCopies() {
+    document.querySelectorAll("button[data-copy]").forEach(function (button) {
+      button.hidden = !navigator.clipboard;
+    });
+  }
+  showCopies();
+  document.addEventListener("htmx:load", showCopies);
+  document.addEventListener("click", function (event) {
+    var button = event.target.closest("button[data-copy]");
+    if (!button) return;
+    navigator.clipboard.writeText(button.dataset.copy).then(function () {
+      button.textContent = button.dataset.copied;
+    });
+  });
 
   // A tab that waits for a code hears when another one has signed in, and asks the
   // server where to go. Only tabs of this browser hear it.

@@ -202,10 +202,11 @@ def spend_mails(house, address):
 
 
 def spend_wrong_codes(house, address):
-    token, _ = house.auth.signin.create_code(address, "/", stranger(9))
+    browser = stranger(sum(address.encode()) % 250)
+    token, _ = house.auth.signin.create_code(address, "/", browser)
     for _ in range(3):
         with suppress(Refused):
-            house.auth.signin.verify_code("123456", "", replace(stranger(9), signin=token))
+            house.auth.signin.verify_code("123456", "", replace(browser, signin=token))
 
 
 def spend_site_mails(house, address):
@@ -295,7 +296,7 @@ def test_B5_eight_states_of_an_account_are_one_whatever_was_spent(build, spent, 
         said |= {sign for sign in ("not right", "switched off", "MASKED") if sign in first[3]}
     assert "MASKED" in said  # the story went as it was meant to
     assert ("switched off" in said) == ("wrong codes" in spent)
-    assert ("not right" in said) == (True)
+    assert "not right" in said
 
 
 @pytest.mark.parametrize("spent", SPENT)
@@ -422,10 +423,10 @@ def test_B7_what_is_behind_admin_looks_the_same_to_all_others(town, outsiders):
     for (name, door), how in itertools.product(outsiders.items(), HOW):
         answers = [
             [
-                shown(door.post(f"/admin/people/{id}/{act}", headers=how, role="admin"), id)
+                blind(door.post(f"/admin/people/{id}/{act}", headers=how, role="admin"), id)
                 for act in ("role", "disable", "enable")
             ]
-            + [shown(door.get(f"/admin?done=added&id={id}", headers=how), id)]
+            + [blind(door.get(f"/admin?done=added&id={id}", headers=how), id)]
             for id in (*there, *(secrets.token_hex(16) for _ in there))
         ]
         assert all(answer == answers[0] for answer in answers), (name, how)
@@ -441,6 +442,11 @@ def test_B7_no_page_for_members_tells_more_by_its_absence(town, outsiders):
         assert door.get("/admin").status_code == 303, name
         absent = [shown(door.get(p), p) for p in ("/admin/people/x", "/nowhere", "/users/x")]
         assert [a[0] for a in absent] == [404] * 3 and absent[1] == absent[2], name
+
+
+def blind(answer, id):
+    """All that is seen, without the id that was asked for."""
+    return str(shown(answer, id)).replace(id, "ID")
 
 
 OPAQUE = ["users", "sessions", "challenges", "devices"]
@@ -460,8 +466,6 @@ def test_B8_ids_are_128_random_bits(town):
         ones = [sum(int(id, 16) >> bit & 1 for id in ids) for bit in range(128)]
         # Each bit is now 0, now 1 (a fixed one: p < 2^-22), so nothing in it counts up or tells the time.
         assert all(0 < n < len(ids) for n in ones), table
-        ranks = sorted(range(len(ids)), key=ids.__getitem__)
-        assert ranks != list(range(len(ids))), table
 
 
 def test_B8_an_id_that_exists_opens_no_more_than_one_that_does_not(town, outsiders):
@@ -473,11 +477,7 @@ def test_B8_an_id_that_exists_opens_no_more_than_one_that_does_not(town, outside
     for path, (name, door) in itertools.product(sorted(paths), outsiders.items()):
         for end in ("/{}", "/{}/role", "?id={}", "?next=/admin/people/{}", "?token={}", "?q={}"):
             seen = [
-                shown(door.get(path + end.format(id)), id)
+                blind(door.get(path + end.format(id)), id)
                 for id in (*there, *(secrets.token_hex(16) for _ in range(2)))
             ]
-            of_length = {}
-            for id, answer in zip([*there, "r" * 32, "r" * 32], seen, strict=True):
-                of_length.setdefault(len(id), []).append(answer)
-            for answers in of_length.values():
-                assert all(answer == answers[-1] for answer in answers), (path + end, name)
+            assert all(answer == seen[-1] for answer in seen), (path + end, name)

@@ -29,6 +29,8 @@ class Mutant(NamedTuple):
 
 
 A, B = "tests/attacks/test_a_code.py", "tests/attacks/test_b_enumeration.py"
+BUDGETS, TIMING = "tests/attacks/test_a_budgets.py", "tests/attacks/test_b_timing.py"
+C, E = "tests/attacks/test_c_limits.py", "tests/attacks/test_e_links.py"
 D, K = "tests/attacks/test_d_browser.py", "tests/attacks/test_k_secrets.py"
 
 MUTANTS = [
@@ -67,7 +69,12 @@ MUTANTS = [
         "B1",
         "an unknown address is told so",
         "auth/signin.py",
-        (("told = self.policy.reveal_unregistered and not mailable", "told = not mailable"),),
+        (
+            (
+                "told = self.policy.reveal_unregistered and not who.mailable",
+                "told = not who.mailable",
+            ),
+        ),
         B,
     ),
     Mutant(
@@ -119,6 +126,96 @@ MUTANTS = [
             ),
         ),
         K,
+    ),
+    Mutant(
+        "A14",
+        "an account's wrong codes are counted, and compared all the same",
+        "auth/limits.py",
+        (("if len(counted) < len(wrong):", "if False:"),),
+        BUDGETS,
+    ),
+    Mutant(
+        "A15",
+        "nobody counts over all accounts",
+        "auth/limits.py",
+        (('return self._counts("wrong", self.policy.wrong_fleet, SITE)', "return ()"),),
+        BUDGETS,
+    ),
+    Mutant(
+        "B3",
+        "a registered address is a millisecond's work more",
+        "auth/signin.py",
+        (
+            (
+                "            mail = self.limits.start(",
+                "            who.mailable and sum(range(80_000))\n            mail = self.limits.start(",
+            ),
+        ),
+        TIMING,
+    ),
+    Mutant(
+        "C4",
+        "a new sign-in ends the others of its address",
+        "auth/signin.py",
+        (
+            (
+                "        challenges.create(t, challenge)\n",
+                "        challenges.end_all(t, address)\n        challenges.create(t, challenge)\n",
+            ),
+        ),
+        C,
+    ),
+    Mutant(
+        "C8",
+        "the left-most hop is the client",
+        "auth/networks.py",
+        (('in reversed(",".join(forwarded).split(",")):', 'in ",".join(forwarded).split(","):'),),
+        C,
+    ),
+    Mutant(
+        "C8",
+        "whoever connects may say where they come from",
+        "auth/networks.py",
+        (
+            (
+                "address is None or not _within(address, trusted):\n        return peer",
+                "address is None:\n        return peer",
+            ),
+        ),
+        C,
+    ),
+    Mutant(
+        "C10",
+        "the counters are read first and written afterwards",
+        "auth/budgets.py",
+        (
+            (
+                "    rows = t.q(_sql(_TAKE, len(counts)), now=now, **params)\n",
+                "    rows = []\n"
+                "    for c in sorted(counts):\n"
+                "        old = t.q('select n from counters where key = :k and ends_at > :now', k=c.key, now=now)\n"
+                "        n = old[0]['n'] + 1 if old else 1\n"
+                "        if n <= c.most:\n"
+                "            rows.append({'key': c.key, 'n': n, 'ends_at': now + c.seconds})\n"
+                "    for row in rows:\n"
+                "        t.q('insert into counters (key, n, most, ends_at) values (:key, :n, 0, :ends_at) on'\n"
+                "            ' conflict (key) do update set n = excluded.n', **row)\n",
+            ),
+        ),
+        C,
+        "postgresql",
+    ),
+    Mutant(
+        "E1",
+        "a link signs in whatever browser presses its button",
+        "auth/signin.py",
+        (
+            (
+                "if own and own.address == challenge.address and self._linkable(own, now):",
+                "if True:",
+            ),
+        ),
+        E,
     ),
 ]
 

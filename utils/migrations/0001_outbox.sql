@@ -10,5 +10,5 @@ create table outbox (
     next_at    bigint not null,             -- not tried again, or taken from a dead worker, before this
     tries      bigint not null default 0,
     reply      text not null default ''     -- what the mail server said last
-);
+) without rowid;
 create index outbox_due on outbox (next_at) where state in ('queued', 'sending');
