@@ -77,6 +77,7 @@ def build(settings: Settings, clock=time.time, transport=None) -> SimpleNamespac
         previous_key=settings.secret_key_previous,
         secure=not settings.development,
         trusted_proxies=settings.trusted_proxies,
+        mail_slow=outbox.slow,
         policy=policy,
         clock=clock,
     )

@@ -21,6 +21,8 @@ from main import OUTBOX_MIGRATIONS
 from templates.words import refusal
 from utils import settings as config
 from utils.database import Unavailable, connect, migrate, waiting
+from utils.mailer import Nowhere, Sender
+from utils.outbox import Outbox
 from utils.outbox import purge as purge_mails
 
 
@@ -34,7 +36,9 @@ def people() -> People:
     settings = config.load()
     db = connect(settings.database_url)
     migrate(db, MIGRATIONS, OUTBOX_MIGRATIONS)
-    return People(db, Keys(settings.secret_key, settings.secret_key_previous), time.time)
+    keys = Keys(settings.secret_key, settings.secret_key_previous)
+    outbox = Outbox(db, Nowhere(), Sender("", ""), time.time)  # the app sends what is put there
+    return People(db, keys, time.time, SignIn(db, keys, outbox.put, time.time).mail_waiting)
 
 
 @commands.command()

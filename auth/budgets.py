@@ -4,35 +4,37 @@ A window begins with the first thing it counts and ends as a whole. Subjects are
 says nothing about whom it counts, and an IP address is nowhere in it.
 """
 
-from collections import Counter
 from collections.abc import Collection
 from functools import cache
 from typing import Any, NamedTuple
 
+from auth.purging import purge as walk
+
 _ROWS = "insert into counters (key, n, most, ends_at) values {rows}"
 _TAKE = (
     " on conflict (key) do update set"
-    " n = case when counters.ends_at <= :now then 1 else counters.n + 1 end,"
+    " n = case when counters.ends_at <= :now then 0 else counters.n end + excluded.n,"
     " ends_at = case when counters.ends_at <= :now then excluded.ends_at else counters.ends_at end,"
     " most = excluded.most"
-    " where counters.ends_at <= :now or counters.n < excluded.most returning key, n, ends_at"
+    " where counters.ends_at <= :now or counters.n + excluded.n <= excluded.most"
+    " returning key, n, ends_at"
 )
 _GIVE_BACK = (
     " on conflict (key) do update set"
     " n = case when counters.n > excluded.n then counters.n - excluded.n else 0 end"
     " where counters.ends_at > :now"
 )
-
-
-_WALK = "select key from counters where key > :after order by key limit :step"
+_LOOK = "select key from counters where key > :after order by key limit :step"
 
 
 class Count(NamedTuple):
-    """One counter: at most `most` in `seconds`."""
+    """One counter: at most `most` in `seconds`. With 0 `units` it is touched and counts nothing: who
+    does not count must not be told from who does by the rows that they wait for."""
 
     key: str
     most: int
     seconds: int
+    units: int = 1
 
 
 class Taken(NamedTuple):
@@ -51,18 +53,16 @@ def take(t: Any, counts: Collection[Count], now: int) -> dict[str, Taken]:
     """
     if not counts:
         return {}
-    params = _params(dict.fromkeys(counts, 1), now)
-    rows = t.q(_sql(_TAKE, len(counts)), now=now, **params)
+    rows = t.q(_sql(_TAKE, len(counts)), now=now, **_params(counts, now))
     return {row["key"]: Taken(row["n"], row["ends_at"]) for row in rows}
 
 
 def give_back(t: Any, counts: Collection[Count], now: int) -> None:
-    """Undo `take` for what turned out not to count; as often as a count is named. What has ended stays so."""
+    """Undo `take` for what turned out not to count, by the units of each. What has ended stays so."""
     if counts:
-        units = Counter(counts)
         # A row that is gone comes back as one that has ended.
-        gone = {count._replace(seconds=0): n for count, n in units.items()}
-        t.q(_sql(_GIVE_BACK, len(units)), now=now, **_params(gone, now))
+        back = [count._replace(seconds=0) for count in counts]
+        t.q(_sql(_GIVE_BACK, len(back)), now=now, **_params(back, now))
 
 
 def full(t: Any, counts: Collection[Count], now: int) -> dict[str, int]:
@@ -76,20 +76,15 @@ def full(t: Any, counts: Collection[Count], now: int) -> dict[str, int]:
 
 
 def purge(db: Any, now: int, step: int) -> int:
-    """Delete counters whose window has ended, walking the table in short steps. Says how many."""
-    gone, after = 0, ""
-    while rows := db.q(_WALK, after=after, step=step):
-        before, after = after, rows[-1]["key"]
-        params = {"before": before, "after": after, "now": now}
-        gone += len(db.q(_purge_sql(db.skip_locked), **params))
-    return gone
+    """Delete counters whose window has ended. Says how many."""
+    return walk(db, _LOOK, _purge_sql(db.skip_locked), step, now=now)
 
 
-def _params(units: dict[Count, int], now: int) -> dict[str, Any]:
+def _params(counts: Collection[Count], now: int) -> dict[str, Any]:
     params: dict[str, Any] = {}
-    for i, count in enumerate(sorted(units)):
+    for i, count in enumerate(sorted(counts)):
         params[f"key{i}"], params[f"most{i}"] = count.key, count.most
-        params[f"n{i}"], params[f"ends{i}"] = units[count], now + count.seconds
+        params[f"n{i}"], params[f"ends{i}"] = count.units, now + count.seconds
     return params
 
 
@@ -111,6 +106,6 @@ def _purge_sql(skip_locked: str) -> str:
     # A counter that is being taken at this moment is not waited for, or the two could wait for each
     # other.
     return (
-        "delete from counters where key in (select key from counters where key > :before"
+        "delete from counters where key in (select key from counters where key > :start"
         " and key <= :after and ends_at <= :now order by key {skip}) returning key"
     ).replace("{skip}", skip_locked)

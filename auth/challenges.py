@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from auth.purging import purge as walk
+
 
 @dataclass(frozen=True)
 class Challenge:
@@ -133,6 +135,16 @@ def by_id(t: Any, id: str) -> Challenge | None:
     return Challenge(**rows[0]) if rows else None
 
 
+def newest(t: Any, address: str) -> Challenge | None:
+    """Of those of an address that were not used and had room for a mail, the one whose link lives longest."""
+    rows = t.q(
+        "select * from challenges where address = :address and used_at is null and mailed = 1"
+        " order by link_expires_at desc, issued_at desc limit 1",
+        address=address,
+    )
+    return Challenge(**rows[0]) if rows else None
+
+
 def hold(t: Any, browser: str) -> Challenge | None:
     """The browser's challenge, and nobody else's until this transaction ends."""
     rows = t.q(
@@ -153,17 +165,13 @@ def end_all(t: Any, address: str) -> list[Challenge]:
     return [Challenge(**row) for row in rows]
 
 
-def purge(db: Any, before: int, step: int) -> int:
-    """Delete what has ended, walking the table in short steps. Says how many."""
-    gone, after = 0, ""
-    while rows := db.q(_WALK, after=after, step=step):
-        start, after = after, rows[-1]["id"]
-        gone += len(db.q(_PURGE, start=start, after=after, before=before))
-    return gone
-
-
-_WALK = "select id from challenges where id > :after order by id limit :step"
+_LOOK = "select id as key from challenges where id > :after order by id limit :step"
 _PURGE = (
     "delete from challenges where id > :start and id <= :after"
     " and link_expires_at < :before and expires_at < :before returning id"
 )
+
+
+def purge(db: Any, before: int, step: int) -> int:
+    """Delete what has ended. Says how many."""
+    return walk(db, _LOOK, _PURGE, step, before=before)

@@ -7,6 +7,8 @@ the rules' affair. The verifier is stored as its SHA-256, and so is the one befo
 from dataclasses import dataclass
 from typing import Any
 
+from auth.purging import purge as walk
+
 
 @dataclass(frozen=True)
 class Device:
@@ -66,16 +68,12 @@ def end_all(t: Any, user_id: str) -> None:
     t.q("delete from devices where user_id = :user_id", user_id=user_id)
 
 
-def purge(db: Any, now: int, step: int) -> int:
-    """Delete what has ended, walking the table in short steps. Says how many."""
-    gone, after = 0, ""
-    while rows := db.q(_WALK, after=after, step=step):
-        start, after = after, rows[-1]["id"]
-        gone += len(db.q(_PURGE, start=start, after=after, now=now))
-    return gone
-
-
-_WALK = "select id from devices where id > :after order by id limit :step"
+_LOOK = "select id as key from devices where id > :after order by id limit :step"
 _PURGE = (
     "delete from devices where id > :start and id <= :after and expires_at <= :now returning id"
 )
+
+
+def purge(db: Any, now: int, step: int) -> int:
+    """Delete what has ended. Says how many."""
+    return walk(db, _LOOK, _PURGE, step, now=now)

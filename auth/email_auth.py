@@ -23,7 +23,7 @@ from auth.keys import Keys, digest, looks_like_token, split_device
 from auth.known import DEVICE_ENDED, NEW_DEVICE, Browser
 from auth.networks import Network, client_of, networks_of
 from auth.people import People
-from auth.policy import Policy
+from auth.policy import DAY, Policy
 from auth.signin import CODE_MAIL, NO_MAIL, Arrival, SignIn
 
 log = logging.getLogger("auth")
@@ -61,7 +61,7 @@ class Templates(Protocol):
 
     def sorry(self, what: int | str) -> str: ...
 
-    def again(self, pending: Any) -> Any: ...
+    def again(self, pending: Any, slow: bool = False) -> Any: ...
 
     def link(self, address: str | None, caller: Any, refused: Any = None) -> Any: ...
 
@@ -89,6 +89,7 @@ class EmailAuth:
     secret_key  at least 32 characters; previous_key is still accepted for codes on their way
     secure      production: `__Host-` cookies, Secure. False only in development
     trusted_proxies  networks whose X-Forwarded-For is believed; none unless named
+    mail_slow   is any mail late? The waiting page then says so, to everybody
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class EmailAuth:
         previous_key: str | None = None,
         secure: bool = True,
         trusted_proxies: Sequence[Network] = (),
+        mail_slow: Callable[[], bool] = lambda: False,
         policy: Policy | None = None,
         clock: Callable[[], float] = time,
         keys: Keys | None = None,
@@ -111,10 +113,11 @@ class EmailAuth:
 
         keys = keys or Keys(secret_key, previous_key)
         self.db, self.templates, self.clock = db, templates, clock
+        self.mail_slow = mail_slow
         self.policy = policy or Policy()
         self.keys = keys
         self.signin = SignIn(db, keys, send, clock, self.policy)
-        self.people = People(db, keys, clock)
+        self.people = People(db, keys, clock, self.signin.mail_waiting)
         self._secure, self._proxies, self._told = secure, tuple(trusted_proxies), False
         prefix = "__Host-" if secure else ""
         self.session_cookie, self.signin_cookie = f"{prefix}session", f"{prefix}signin"
@@ -193,8 +196,9 @@ class EmailAuth:
 
     # ---- begin and end
     def set_signin(self, response: Response, token: str) -> None:
-        # An hour longer than code and link, so that a late one is told that it ran out.
-        longest = max(self.policy.code_seconds, self.policy.link_seconds)
+        # An hour longer than code and link, so that a late one is told that it ran out; the link of an
+        # address whose mails are spent may live for a day.
+        longest = max(self.policy.code_seconds, self.policy.link_seconds, DAY)
         self._set_cookie(response, self.signin_cookie, token, longest + 3600)
 
     def admit(self, response: Response, arrival: Arrival) -> None:

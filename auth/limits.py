@@ -24,8 +24,7 @@ log = logging.getLogger("auth.limits")
 
 
 # Subjects that are no address, network or device.
-SITE, NOBODY, UNKNOWN = "the whole site", "nobody", "a client without an address"
-ENDLESS = 10**9
+SITE, UNKNOWN = "the whole site", "a client without an address"
 
 
 class Mail(NamedTuple):
@@ -71,15 +70,14 @@ class Limits:
 
     def _mail(self, t: Any, starts: Sequence[Count], who: Person, source: Source, now: int) -> Mail:
         wrong = self._wrong(who.address, who.device)
-        site = () if who.device else self._site_mails(True)
+        site = () if who.device else self._site_mails(who.mailable)
         full = budgets.full(t, [*wrong, *site], now)
         link_only = any(count.key in full for count in wrong)
         # While the site's share is spent nothing leaves, so nobody's own mails are counted either, or
         # an address would have none left when there is room again, and no link.
-        own = (
-            () if any(count.key in full for count in site) else self._mails(who.address, who.device)
-        )
-        shared = self._shared_mails(who) if own else ()
+        closed = any(count.key in full for count in site)
+        own = () if closed else self._own_mails(who.address, who.device)
+        shared = () if closed else (*self._aliases(who), *site)
         got = budgets.take(t, [*starts, *own, *shared], now)
         self._must_have(t, starts, got, "too_many_starts", now)
         room = bool(own) and all(count.key in got for count in own)
@@ -88,7 +86,7 @@ class Limits:
             # Known or not: what was counted beside the address's own goes back in no other case, or the
             # two would differ by a statement.
             budgets.give_back(t, [c for c in (*own, *shared) if c.key in got], now)
-        elif sent and any(got[c.key].n == c.most for c in site if c.key in got):
+        elif sent and any(got[c.key].n == c.most for c in site if c.units and c.key in got):
             self.say(t, [Reached("mails of the whole site", "")], source)
         return Mail(sent, room, link_only, self._link_until(own, got, now) if room else 0)
 
@@ -141,7 +139,7 @@ class Limits:
 
         Only its own: what strangers have spent stays spent (SP 800-63B-4 §3.2.2 counts on).
         """
-        back = self._mailed(challenge)
+        back = self._wanted_mails(challenge)
         if guessed:
             client, wrong = self._guesses(challenge, source)
             back += [*client, *wrong]
@@ -149,14 +147,15 @@ class Limits:
 
     def forget(self, t: Any, ended: Sequence[Challenge], now: int) -> None:
         """Give back the mails of sign-ins that their owner has ended: no link of theirs is left."""
-        budgets.give_back(t, [count for c in ended for count in self._mailed(c)], now)
+        for challenge in ended:
+            if challenge.used_at is None:
+                budgets.give_back(t, self._wanted_mails(challenge), now)
 
-    def _mailed(self, challenge: Challenge) -> list[Count]:
-        """What its mails were counted on; not the site's share, which is the provider's quota."""
-        c = challenge
-        own = self._mails(c.address, c.device)
-        shared = () if c.device else self._aliases(c.address)
-        return [count for count in (*own, *shared) for _ in range(c.mails)]
+    def _wanted_mails(self, challenge: Challenge) -> list[Count]:
+        """What its mails were counted on; but never on the site's share and on what a person may have
+        in all, or whoever signs in all day could empty the provider's quota."""
+        own = self._mails(challenge.address, challenge.device) if challenge.mails else ()
+        return [count._replace(units=challenge.mails) for count in own]
 
     # ---- telling
     def notice(self, t: Any, kind: str, address: str, now: int) -> bool:
@@ -185,27 +184,29 @@ class Limits:
     def _mails(self, address: str, device: str) -> Sequence[Count]:
         return self._counts("mails", self.policy.mails_per_address, device or address)
 
-    def _shared_mails(self, who: Person) -> Sequence[Count]:
-        """Counters of the mailbox and of the site. What does not count there counts where there is
-        room for ever, with the same work."""
+    def _own_mails(self, address: str, device: str) -> Sequence[Count]:
+        """The lane's, and those that one person may have over all lanes, however many were wanted."""
+        longest = self.policy.mails_per_address[-1:]
+        in_all = self._counts("mails in all", longest, address, times=self.policy.aliases)
+        return (*self._mails(address, device), *in_all)
+
+    def _aliases(self, who: Person) -> Sequence[Count]:
+        """All +tags of a mailbox together; with the plain address `aliases` times what one may have.
+
+        Strangers can invent tags, so those that nobody has leave some room to those that somebody has.
+        """
         if who.device:
             return ()
-        plain = "+" not in who.address.partition("@")[0]
-        # A person's own plain address has its own windows; or the mails to others that look like it
-        # would lock it out.
-        counts = who.mailable and not (plain and who.exists)
-        aliases = self._aliases(who.address if counts else "")
-        return (*aliases, *self._site_mails(who.mailable))
-
-    def _aliases(self, address: str) -> Sequence[Count]:
-        """All +tags of a mailbox together: with its plain address `aliases` times what one may have."""
-        times, whom = self.policy.aliases - 1, mailbox_of(address) if address else NOBODY
+        address, counts = who.address, who.mailable and is_alias(who.address, who.exists)
+        times = self.policy.aliases - (1 if who.exists else 2)
         windows = self.policy.mails_per_address
-        return self._counts("aliases", windows, whom, times=times if address else ENDLESS)
+        shared = self._counts("aliases", windows, mailbox_of(address), times=times)
+        return [count._replace(units=int(counts)) for count in shared]
 
     def _site_mails(self, counts: bool) -> Sequence[Count]:
-        whom, times = (SITE, 1) if counts else (NOBODY, ENDLESS)
-        return self._counts("mails", self.policy.mails_fleet, whom, times=times)
+        """A mail that never leaves costs the provider's quota nothing."""
+        site = self._counts("mails", self.policy.mails_fleet, SITE)
+        return [count._replace(units=int(counts)) for count in site]
 
     def _of_client(
         self, name: str, windows: Windows, device: str, source: Source
@@ -252,6 +253,12 @@ class Limits:
 
 
 def mailbox_of(address: str) -> str:
-    """The mailbox behind +tags and dots, as most providers see it. For limits only, never for identity."""
+    """The mailbox behind +tags and dots, as some providers see it. For limits only, never for identity."""
     local, _, domain = address.partition("@")
     return f"{local.partition('+')[0].replace('.', '')}@{domain}"
+
+
+def is_alias(address: str, exists: bool) -> bool:
+    """Is it one of many ways to write one mailbox? Dots are in many people's own, if it is somebody's."""
+    local = address.partition("@")[0]
+    return "+" in local or ("." in local and not exists)

@@ -38,6 +38,8 @@ class People:
     db: Any
     keys: Keys
     clock: Callable[[], float]
+    # mail_waiting(t, address): whoever may sign in from now on gets the mail that they wait for.
+    mail_waiting: Callable[[Any, str], None] = lambda t, address: None
 
     def find(self, query: str, page: int) -> PeoplePage:
         query = query.strip()[:MAX_NAME].replace("\0", "")
@@ -62,6 +64,7 @@ class People:
             if not users.add(t, self.keys.new_id(), address, name, role, int(self.clock())):
                 raise Refused("user_exists", address=address)
             self._record(t, events.USER_CREATED, actor, address, source, role)
+            self.mail_waiting(t, address)
             return self._must(users.by_address(t, address))
 
     def set_role(self, actor: User | None, id: str, role: str, source: Source) -> User:
@@ -96,6 +99,8 @@ class People:
             user = self._person(t, id)
             users.enable(t, id)
             self._record(t, events.USER_ENABLED, actor, user.address, source)
+            if user.disabled_at is not None:
+                self.mail_waiting(t, user.address)
             return self._person(t, id)
 
     def delete(self, actor: User | None, id: str, source: Source) -> None:

@@ -161,7 +161,9 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
         if not is_htmx(request):
             return redirect(request, "/verify_code")
         pending = await run(rules.pending, auth.cookie(request, auth.signin_cookie))
-        return HTMLResponse(pages.fragment("", pages.again(pending)))
+        # Of all mail, never of this one: what became of it would tell who is registered.
+        slow = await run(auth.mail_slow)
+        return HTMLResponse(pages.fragment("", pages.again(pending, slow)))
 
     async def refuse_code(request: Request, token: str | None, refused: Refused) -> Response:
         """The refusal inside the form it belongs to; where no code will work, the way to a new one."""

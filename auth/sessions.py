@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from auth.purging import purge as walk
 from auth.users import User
 
 _FIND = (
@@ -62,16 +63,12 @@ def end_all(t: Any, user_id: str) -> None:
     t.q("delete from sessions where user_id = :user_id", user_id=user_id)
 
 
-def purge(db: Any, now: int, step: int) -> int:
-    """Delete what has ended, walking the table in short steps. Says how many."""
-    gone, after = 0, ""
-    while rows := db.q(_WALK, after=after, step=step):
-        start, after = after, rows[-1]["id"]
-        gone += len(db.q(_PURGE, start=start, after=after, now=now))
-    return gone
-
-
-_WALK = "select id from sessions where id > :after order by id limit :step"
+_LOOK = "select id as key from sessions where id > :after order by id limit :step"
 _PURGE = (
     "delete from sessions where id > :start and id <= :after and expires_at <= :now returning id"
 )
+
+
+def purge(db: Any, now: int, step: int) -> int:
+    """Delete what has ended. Says how many."""
+    return walk(db, _LOOK, _PURGE, step, now=now)

@@ -218,6 +218,17 @@ class SignIn:
             return None
         return challenge.address, code, link, challenge.link_expires_at - now
 
+    def mail_waiting(self, t: Any, address: str) -> None:
+        """Somebody may sign in from now on: mail them what they asked for before, if it is alive.
+
+        Their mails were counted as everybody's are, and may be spent: without this one they would
+        wait for a day, for mails that never left.
+        """
+        challenge, now = challenges.newest(t, address), int(self.clock())
+        if challenge and challenge.link_expires_at > now + self.policy.mail_margin:
+            until = challenge.link_expires_at - self.policy.mail_margin
+            self.send(t, CODE_MAIL, challenge.id, until)
+
     # ---- entering
     def verify_code(self, typed: str, timezone: str, browser: Browser) -> Arrival:
         """Spend one guess; when it is right, the challenge becomes a session."""
@@ -398,8 +409,9 @@ class SignIn:
     def end_everything(self, user: User, source: Source) -> None:
         """All sessions, known browsers and pending sign-ins of one person."""
         with self.db.tx() as t:
-            # In the order in which a sign-in writes them: one that is under way is waited for here,
-            # and its session ended after it has begun.
+            # The person first, as a sign-in does: one that is under way is waited for here, and its
+            # session ended after it has begun.
+            users.hold(t, user.id)
             self.limits.forget(t, challenges.end_all(t, user.address), int(self.clock()))
             sessions.end_all(t, user.id)
             devices.end_all(t, user.id)

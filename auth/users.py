@@ -58,6 +58,11 @@ def arrive(t: Any, address: str, timezone: str | None, now: int) -> User | None:
     return User(**rows[0]) if rows else None
 
 
+def hold(t: Any, id: str) -> None:
+    """Let nobody else change this person, or sign in as them, until this transaction ends."""
+    t.q("update users set id = id where id = :id", id=id)
+
+
 def set_role(t: Any, id: str, role: str) -> None:
     t.q("update users set role = :role where id = :id", id=id, role=role)
 

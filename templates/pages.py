@@ -121,8 +121,13 @@ _CODE = Still(
         cls="roads",
     ),
 )
+LOOK_SECONDS = 20  # then the page asks whether mail is slow
+_SLOW = Safe(
+    '<p class="soft" role="status">Email is slow right now. We keep trying: leave this page open.</p>'
+)
 _AGAIN = Still(
     Div(
+        "⟦note⟧",
         "⟦inside⟧",
         id="again",
         hx_get="/resend_code",
@@ -164,13 +169,16 @@ def code(pending, refused=None, notice="", app_name="", note=""):
         ),
         alert=message,
         field=field(digits=digits, state=Safe(' aria-invalid="true"' if refused else " autofocus")),
-        again=again(pending),
+        again=again(pending, None),
         app_name=app_name,
     )
 
 
-def again(pending):
-    """The road back to the mailbox: a wait, a button, or what to do when neither is left."""
+def again(pending, slow=False):
+    """The road back to the mailbox: a wait, a button, or what to do when neither is left.
+
+    `slow`: is any mail late? None when nobody has looked yet; then the page asks in a while.
+    """
     if pending is None:
         return P("The code has run out. ", A("Start again", href="/login"), id="again")
     delay = pending.expires_in
@@ -180,7 +188,10 @@ def again(pending):
         inside, delay = _WAIT(wait=duration(pending.resend_in)), min(delay, pending.resend_in)
     else:
         inside = _SEND_AGAIN
-    return _AGAIN(inside=inside, delay=str(max(1, delay)))
+    if slow is not False:
+        delay = min(delay, LOOK_SECONDS)
+    note = _SLOW if slow else NOTHING
+    return _AGAIN(note=note, inside=inside, delay=str(max(1, delay)))
 
 
 def code_over(address, next_path, refused, title="Enter your code"):

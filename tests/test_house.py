@@ -15,7 +15,7 @@ FILES = [p for room in ROOMS for p in sorted((ROOT / room).glob("*.py"))]
 OURS = {*ROOMS, "main", "manage", "tests"}
 # Inside auth imports point one way; each may only know those before it.
 ORDER = [
-    {"keys", "addresses", "networks", "policy"},
+    {"keys", "addresses", "networks", "policy", "purging"},
     {"typed"},
     {"challenges", "users", "sessions", "events", "budgets", "devices"},
     {"limits"},

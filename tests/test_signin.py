@@ -179,3 +179,23 @@ def test_a_strangers_starts_and_guesses_cost_the_owner_nothing(house, ada):
     assert sorted(tries.values()) == [0] * 20 + [1]
     assert door.enter(code).status_code == 303 and door.signed_in
     assert not any(stranger.signed_in for stranger in strangers)
+
+
+# ---- when mail is slow
+def test_the_waiting_page_says_when_mail_is_slow_and_says_it_to_everybody(house, ada, clock):
+    known, unknown = house.door(htmx=True), house.door(htmx=True)
+    known.ask(ada)
+    unknown.ask("nobody@example.org")
+    pages = [door.get("/resend_code").text for door in (known, unknown)]
+    assert pages[0] == pages[1] and "slow" not in pages[0]
+    clock.advance(21)
+    pages = [door.get("/resend_code").text for door in (known, unknown)]
+    assert pages[0] == pages[1] and "Email is slow right now. We keep trying" in pages[0]
+    assert 'hx-trigger="load delay:20s"' in pages[0]  # and asks again
+    house.outbox.drain()
+    assert "slow" not in known.get("/resend_code").text
+
+
+def test_the_waiting_page_asks_after_twenty_seconds(house, ada):
+    door = house.door(htmx=True)
+    assert 'hx-trigger="load delay:20s"' in door.ask(ada).text

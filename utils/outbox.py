@@ -26,13 +26,14 @@ log = logging.getLogger("outbox")
 LEASE_SECONDS = 30
 ALIVE_SECONDS = 120  # a worker that has not looked for so long hangs: a delivery has time-outs
 RETRY_SECONDS = (2, 5, 15, 30, 60, 120)
+SLOW_SECONDS = 20
 POLL_SECONDS = 1.0  # how soon rows of other processes are seen
 # How long the note of what left waits for a next claim to share its commit. By chance, or the moment
 # of that commit, felt by another request, would tell whether a mail was sent at all.
 NOTE_SECONDS = (0.05, 0.5)
 # How long an idle worker waits when there is something to do. By chance again: the request that comes
 # right after would be slower just when a mail is sent at that moment, and tell that one is.
-PAUSE_SECONDS = (0.02, 0.25)
+PAUSE_SECONDS = (0.0, 0.006)
 DRAIN_SECONDS = 15
 KEPT_SECONDS = 7 * 86400  # for whoever asks what became of a mail
 
@@ -109,6 +110,15 @@ class Outbox:
             and self._thread.is_alive()
             and time.monotonic() - self._beat < ALIVE_SECONDS
         )
+
+    def slow(self) -> bool:
+        """Does any mail wait for longer than people expect? The same for everybody who asks."""
+        sql = (
+            "select 1 from outbox where state in ('queued', 'sending') and created_at < :before"
+            " and not_after > :now limit 1"
+        )
+        now = int(self.clock())
+        return bool(self.db.q(sql, before=now - SLOW_SECONDS, now=now))
 
     def drain(self) -> int:
         """Send all that is due now, in this thread; returns how many rows were handled."""

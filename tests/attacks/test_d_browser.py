@@ -880,7 +880,7 @@ def test_D10_every_cookie_has_its_prefix_and_its_flags(build, env, htmx):
             if short == "session":
                 assert int(flags["max-age"]) <= 30 * 86400
             if short == "signin":
-                assert int(flags["max-age"]) <= 2 * 3600
+                assert int(flags["max-age"]) <= 25 * 3600  # as long as a link may live
     assert {"session", "signin"} <= begun and {"session", "signin"} <= ended
 
 

@@ -214,6 +214,7 @@ def ask(page, address, path="/login"):
 def paste(page, text):
     """From the clipboard into what has the focus, by the keyboard."""
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.bring_to_front()  # the clipboard is for the page that has the focus
     page.evaluate("text => navigator.clipboard.writeText(text)", text)
     page.keyboard.press("Control+V")
 
@@ -232,4 +233,6 @@ def posts_to(page, path):
 
 def settled(page):
     """Everything the page did until now has reached the server: one trip after it."""
-    page.evaluate("fetch('/healthz').then(answer => answer.text())")
+    page.evaluate(
+        "fetch('/healthz', {signal: AbortSignal.timeout(9000)}).then(answer => answer.text())"
+    )

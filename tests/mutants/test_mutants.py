@@ -190,13 +190,14 @@ MUTANTS = [
         "auth/budgets.py",
         (
             (
-                "    rows = t.q(_sql(_TAKE, len(counts)), now=now, **params)\n",
+                "    rows = t.q(_sql(_TAKE, len(counts)), now=now, **_params(counts, now))\n",
                 "    rows = []\n"
                 "    for c in sorted(counts):\n"
                 "        old = t.q('select n from counters where key = :k and ends_at > :now', k=c.key, now=now)\n"
-                "        n = old[0]['n'] + 1 if old else 1\n"
+                "        n = old[0]['n'] + c.units if old else c.units\n"
                 "        if n <= c.most:\n"
                 "            rows.append({'key': c.key, 'n': n, 'ends_at': now + c.seconds})\n"
+                "    __import__('time').sleep(0.02)\n"
                 "    for row in rows:\n"
                 "        t.q('insert into counters (key, n, most, ends_at) values (:key, :n, 0, :ends_at) on'\n"
                 "            ' conflict (key) do update set n = excluded.n', **row)\n",
