@@ -16,7 +16,7 @@ _TAKE = (
     " n = case when counters.ends_at <= :now then 0 else counters.n end + excluded.n,"
     " ends_at = case when counters.ends_at <= :now then excluded.ends_at else counters.ends_at end,"
     " most = excluded.most"
-    " where counters.ends_at <= :now or counters.n + excluded.n <= excluded.most"
+    " where counters.ends_at <= :now or excluded.n = 0 or counters.n + excluded.n <= excluded.most"
     " returning key, n, ends_at"
 )
 _GIVE_BACK = (
@@ -28,8 +28,8 @@ _LOOK = "select key from counters where key > :after order by key limit :step"
 
 
 class Count(NamedTuple):
-    """One counter: at most `most` in `seconds`. With 0 `units` it is touched and counts nothing: who
-    does not count must not be told from who does by the rows that they wait for."""
+    """One counter: at most `most` in `seconds`. With 0 `units` it is touched, counts nothing and needs
+    no room: who does not count must not be told from who does by the rows that they wait for."""
 
     key: str
     most: int

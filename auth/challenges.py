@@ -35,7 +35,8 @@ def create(t: Any, challenge: Challenge) -> None:
     t.q(
         "insert into challenges (id, browser, purpose, address, nonce, key_id, generation, code_tries,"
         " total_tries, resends, next_path, issued_at, sent_at, expires_at, used_at, device, link_only,"
-        " mails, mailed, linked, link_expires_at) values (:id, :browser, :purpose, :address, :nonce, :key_id, :generation, :code_tries,"
+        " mails, mailed, linked, link_expires_at) values (:id, :browser, :purpose, :address, :nonce,"
+        " :key_id, :generation, :code_tries,"
         " :total_tries, :resends, :next_path, :issued_at, :sent_at, :expires_at, :used_at, :device,"
         " :link_only, :mails, :mailed, :linked, :link_expires_at)",
         **challenge.__dict__,
@@ -81,8 +82,10 @@ def consume(t: Any, id: str, now: int) -> bool:
 
 
 def resend(t: Any, seen: Challenge, now: int, new_code: bool) -> bool:
-    """Note one more mail, unless somebody else just did. `new_code` starts the next generation, which
-    nobody has been sent yet."""
+    """Note one more mail, unless somebody else just did.
+
+    `new_code` starts the next generation, which nobody has been sent yet.
+    """
     return bool(
         t.q(
             "update challenges set resends = resends + 1, sent_at = :now,"

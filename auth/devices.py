@@ -25,8 +25,8 @@ class Device:
 
 def find(t: Any, id: str, now: int) -> Device | None:
     rows = t.q(
-        "select d.id, d.user_id, d.generation, d.verifier, d.previous, d.rotated_at, d.created_at, d.expires_at,"
-        " u.address from devices d join users u on u.id = d.user_id"
+        "select d.id, d.user_id, d.generation, d.verifier, d.previous, d.rotated_at, d.created_at,"
+        " d.expires_at, u.address from devices d join users u on u.id = d.user_id"
         " where d.id = :id and d.expires_at > :now",
         id=id,
         now=now,

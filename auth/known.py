@@ -46,11 +46,11 @@ class KnownBrowsers:
 
     def device_of(self, browser: Browser, address: str, now: int) -> str:
         """The id of the browser's device, if that is one of this address; else ""."""
-        device = self.device(browser, now)
+        device = self.check(browser, now)
         return device.id if device and device.address == address else ""
 
-    def device(self, browser: Browser, now: int) -> Device | None:
-        """The browser's device. A wrong verifier ends it."""
+    def check(self, browser: Browser, now: int) -> Device | None:
+        """The browser's device, if its cookie proves one. A wrong verifier ends it, and says so by mail."""
         found = split_device(browser.device)
         device = devices.find(self.db, found[0], now) if found else None
         if not found or not device:

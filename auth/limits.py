@@ -2,9 +2,10 @@
 
 There are two lanes. A known browser (devices.py) has budgets of its own; all others share those of
 their network, of the address and of the whole site. So strangers can spend only what strangers share.
-Nothing here asks whether an address belongs to anybody, and no budget locks: where codes are spent, a
-link is mailed that can't be guessed; where mails are spent, the last one's link lives until there is
-room for the next.
+Whether an address belongs to anybody changes nothing that can be seen: the same rows are touched by the
+same statements, and only mails that leave count where mails are shared. And no budget locks: where codes
+are spent, a link is mailed that can't be guessed; where mails are spent, the last one's link lives until
+there is room for the next.
 """
 
 import logging

@@ -323,9 +323,8 @@ class SignIn:
     def _elsewhere(self, challenge: Challenge, now: int) -> Elsewhere:
         c = challenge
         if not c.link_only and self.limits.link_only(self.db, c.address, c.device, now):
-            challenges.switch_to_link(
-                self.db, c.id
-            )  # its six digits would be compared with nothing
+            # Its six digits would be compared with nothing.
+            challenges.switch_to_link(self.db, c.id)
             c = replace(c, link_only=1, code_tries=0)
         typed_here = c.browser != c.id and self._alive(c, now)  # else no browser waits for it
         code = self._long_code(c) if c.link_only else self._code(c)
@@ -344,7 +343,7 @@ class SignIn:
         `by_link`: the browser's own challenge, when a link was used; it ends, too, and says where to go.
         """
         token, zone, source = self.keys.new_token(), known_zone(timezone), browser.source
-        own, device = by_link or challenge, self.known.device(browser, now)
+        own, device = by_link or challenge, self.known.check(browser, now)
         with self.db.tx() as t:
             user = users.arrive(t, challenge.address, zone, now)
             if user is None and self._signs_up(t, challenge.address, now, source):

@@ -3,7 +3,8 @@
 import shutil
 import tempfile
 import uuid
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from urllib.parse import quote
 
 import psycopg
@@ -60,6 +61,29 @@ class House:
 
     def rows(self, table):
         return self.db.q(f"select * from {table}")
+
+    def overheard(self):
+        """The rules of signing in, and a list of what they ask the database from now on: (sql, params)."""
+        heard, db = [], self.db
+
+        def listening(q):
+            def hearing(sql, **params):
+                heard.append((sql, params))
+                return q(sql, **params)
+
+            return hearing
+
+        class Listening:
+            Unavailable, run, q = db.Unavailable, db.run, listening(db.q)
+
+            @staticmethod
+            @contextmanager
+            def tx(**how):
+                with db.tx(**how) as t:
+                    t.q = listening(t.q)
+                    yield t
+
+        return replace(self.auth.signin, db=Listening), heard
 
 
 # Most tests are not about how often; those that are name their limits or take the defaults.

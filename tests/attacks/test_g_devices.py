@@ -324,7 +324,7 @@ def test_G11_of_two_who_saw_the_same_verifier_one_changes_it(house, known, ada):
     """Both looked before either of them wrote: the second must not turn the first one's cookie out."""
     rules, now = house.auth.signin.known, int(house.clock())
     browser = Browser(device=known.cookie("device"))
-    seen, user = rules.device(browser, now), house.auth.people.by_address(ada)
+    seen, user = rules.check(browser, now), house.auth.people.by_address(ada)
     cookies = []
     for _ in range(2):
         with house.db.tx() as t:
