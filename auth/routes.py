@@ -123,10 +123,10 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
 
     async def code_page(request: Request) -> Response:
         pending = await run(rules.pending, auth.cookie(request, auth.signin_cookie))
-        if is_htmx(request):  # the waiting page asks: was a link used in another tab?
+        wanted = request.query_params.get("next")
+        if is_htmx(request) and wanted:  # the waiting page asks: did another tab sign in?
             moved = pending is None and request.scope["auth"]
-            wanted = safe_next(request.query_params.get("next"))
-            return redirect(request, wanted) if moved else Response(status_code=204)
+            return redirect(request, safe_next(wanted)) if moved else Response(status_code=204)
         if pending is None:
             return redirect(request, LOGIN)
         content = pages.code(pending)

@@ -199,3 +199,9 @@ def test_the_waiting_page_says_when_mail_is_slow_and_says_it_to_everybody(house,
 def test_the_waiting_page_asks_after_twenty_seconds(house, ada):
     door = house.door(htmx=True)
     assert 'hx-trigger="load delay:20s"' in door.ask(ada).text
+
+
+@pytest.mark.parametrize("htmx", [False, True])
+def test_the_code_page_without_a_sign_in_leads_to_the_way_in(house, htmx):
+    answer = house.door(htmx).get("/verify_code")
+    assert answer.headers["hx-redirect" if htmx else "location"] == "/login"

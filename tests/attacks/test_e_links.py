@@ -310,7 +310,7 @@ def test_E2_twelve_characters_work_in_the_browser_that_asked_only(build):
     mallory.ask(ada)  # in another browser they are wrong, its own are others
     for thief in (other, mallory):
         assert thief.enter(code).status_code in (410, 422) and not thief.signed_in
-    assert door.get("/verify_code", headers=POLL).status_code == 204
+    assert door.get("/verify_code?next=/dashboard", headers=POLL).status_code == 204
     answer = door.enter(f" {code[:4].lower()}-{code[4:8]} {code[8:]}")
     assert answer.headers["location"] == "/dashboard?x=1" and person(door) == ada
     assert press(other, link).status_code == 410

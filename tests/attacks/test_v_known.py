@@ -399,7 +399,7 @@ def test_V14_a_click_in_one_browser_never_signs_another_one_in(house, ada, victi
     for _ in range(2):
         clicker.get(f"/link?token={link}")
         clicker.post("/link", token=link)
-        poll = attacker.get("/verify_code", headers=POLL)
+        poll = attacker.get("/verify_code?next=/dashboard", headers=POLL)
         assert (poll.status_code, poll.text) == (204, "")
         assert "set-cookie" not in poll.headers and "hx-redirect" not in poll.headers
         assert not entered(attacker) and attacker.cookie("session") is None
