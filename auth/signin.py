@@ -237,7 +237,9 @@ class SignIn:
         code = long or self._tidy(typed, token)  # what can't be a code costs no try
         if token is None:
             raise Refused("no_signin")
-        with self.db.tx() as t:
+        # Not durable by itself: nothing is answered before the next commit, which is, and takes the count
+        # along. Kill -9 can't undo it.
+        with self.db.tx(durable=False) as t:
             challenge = self._spend(t, token, now, link_only=bool(long))
             reached = self.limits.guess(t, challenge, browser.source, now) if challenge else None
             if challenge and reached is None:

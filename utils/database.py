@@ -104,8 +104,14 @@ class SQLite:
             self._lock.release()
 
     @contextmanager
-    def tx(self, lock: int | None = None, patient: bool = False) -> Iterator[Tx]:
-        """One transaction. Writers are one at a time here, so `lock` has nothing to add."""
+    def tx(
+        self, lock: int | None = None, patient: bool = False, durable: bool = True
+    ) -> Iterator[Tx]:
+        """One transaction. Writers are one at a time here, so `lock` has nothing to add.
+
+        `durable=False`: others see it, and kill -9 can't undo it, but a power cut may until the next
+        durable one is done, which takes it along to the disk. Half the price.
+        """
         self._take()
         try:
             # Spelled out, since apsw's `with connection` waits for the write lock without giving up
@@ -113,6 +119,8 @@ class SQLite:
             execute = self._db.conn.execute
             t = Tx(self.q, execute)
             try:
+                if not durable:
+                    execute("pragma synchronous = normal")
                 # A transaction that reads first and writes later can't be made to wait
                 # (SQLITE_BUSY_SNAPSHOT), so every one takes the write lock at its start.
                 execute("begin immediate")
@@ -125,6 +133,9 @@ class SQLite:
                     raise
             except _SQLITE_FAULTS as error:
                 raise _unavailable(error) from error
+            finally:
+                if not durable:
+                    execute("pragma synchronous = full")
         finally:
             self._lock.release()
         t.committed()
@@ -249,16 +260,21 @@ class PostgreSQL:
             raise Unavailable(str(error)) from error
 
     @contextmanager
-    def tx(self, lock: int | None = None, patient: bool = False) -> Iterator[Tx]:
+    def tx(
+        self, lock: int | None = None, patient: bool = False, durable: bool = True
+    ) -> Iterator[Tx]:
         """One transaction; those that name the same `lock` run one after another, on every machine.
 
-        `patient`: without the time-outs, for migrations.
+        `patient`: without the time-outs, for migrations. `durable`: as on SQLite; when the server
+        falls, not only the power.
         """
         try:
             with self._pool.connection() as connection, connection.transaction():
                 t = Tx(lambda sql, **params: _fetch(connection, sql, params), connection.execute)
                 for statement in PG_PATIENCE if patient else ():
                     connection.execute(statement)
+                if not durable:
+                    connection.execute("set local synchronous_commit = off")
                 if lock is not None:
                     connection.execute("select pg_advisory_xact_lock(%s)", [lock])
                 yield t

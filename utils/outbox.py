@@ -164,14 +164,15 @@ class Outbox:
     def _next(self, done: Row | None) -> Row | None:
         """Note what became of one row and claim the next, in one transaction."""
         now = int(self.clock())
-        with self.db.tx() as t:
+        # Lost in a power cut, the mail goes out once more: as "at least once" has it.
+        with self.db.tx(durable=False) as t:
             if done:
                 self._note(t, done)
             rows = t.q(self._claim_sql, now=now, lease=now + LEASE_SECONDS)
         return rows[0] if rows else None
 
     def _close(self, done: Row) -> None:
-        with self.db.tx() as t:
+        with self.db.tx(durable=False) as t:
             self._note(t, done)
 
     def _note(self, t: Tx, done: Row) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import parse_qs, urljoin, urlsplit
 
 import httpx2
@@ -100,7 +101,9 @@ def send(house, method, path, cookie, body=b""):
     async def keep(message):
         sent.append(message)
 
-    asyncio.run(house.asgi(scope, receive, keep))
+    # In a thread: where browser tests ran before in this process, their event loop is still here.
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, house.asgi(scope, receive, keep)).result()
     return sent[0]["status"], b"".join(m.get("body", b"") for m in sent[1:]).decode()
 
 

@@ -104,11 +104,10 @@ def test_after_the_last_try_one_button_leads_to_a_new_code(page, site, ada):
     page.watch.allow(422)
     ask(page, ada)
     bad = wrong(site.code(ada))
-    for _ in range(5):
+    for left in ("4 tries left", "3 tries left", "2 tries left", "1 try left", "the last try"):
         page.get_by_label("6-digit code").fill(bad)
-        with page.expect_response("**/verify_code"):
-            page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_role("alert")).to_contain_text("it was the last try")
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.get_by_role("alert")).to_contain_text(left)  # the form is drawn anew by now
     expect(page.get_by_label("6-digit code")).to_have_count(0)
     page.get_by_role("button", name="Send a new code").click()
     expect(page.get_by_label("6-digit code")).to_be_focused()
