@@ -3,6 +3,7 @@
 import logging
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,7 +19,8 @@ from templates import STATIC, Templates, assets, head
 from utils.chores import with_chore
 from utils.database import Unavailable, connect, migrate
 from utils.logs import setup
-from utils.mailer import Console, Nowhere, Sender, Smtp
+from utils.mailbox import open_mailbox
+from utils.mailer import Sender, mail_transport
 from utils.outbox import Outbox, purge
 from utils.server import serve
 from utils.settings import EX_CONFIG, Settings, advice, load
@@ -47,7 +49,8 @@ def build(settings: Settings, clock=time.time, transport=None) -> SimpleNamespac
     db = connect(settings.database_url)
     migrate(db, MIGRATIONS, OUTBOX_MIGRATIONS)
     sender = Sender(settings.mail_from or "", settings.mail_from_name, settings.mail_reply_to)
-    outbox = Outbox(db, transport or mail_transport(settings), sender, clock)
+    transport = transport or mail_transport(settings)
+    outbox = Outbox(db, transport, sender, clock, settings.mail_rate)
     policy = policy_of(settings)
     templates = Templates(
         settings.app_name,
@@ -55,6 +58,7 @@ def build(settings: Settings, clock=time.time, transport=None) -> SimpleNamespac
         policy.code_seconds,
         settings.code_in_subject,
         settings.mail_backend,
+        settings.mail_origin_bound,
     )
     app = FastHTML(  # not fast_app(): it serves the working directory and what lies above it
         title=settings.app_name,
@@ -78,27 +82,27 @@ def build(settings: Settings, clock=time.time, transport=None) -> SimpleNamespac
         secure=not settings.development,
         trusted_proxies=settings.trusted_proxies,
         mail_slow=outbox.slow,
+        mail=outbox,
         policy=policy,
         clock=clock,
     )
     outbox.render = auth.letter
+    outbox.refused = auth.undeliverable
+    if settings.development and settings.mail_backend == "console":
+        outbox.transport = open_mailbox(app, outbox.transport, templates.mailbox)
     auth.people.ensure_admins(settings.admin_emails)
     for kind in (HTTPException, 404, 500):
         app.add_exception_handler(kind, auth.on_error)
     add_pages(app, templates)
 
     async def ready() -> bool:
-        looked = False
-        with anyio.move_on_after(5):  # a database that fell silent does not answer at all
-            try:
-                await anyio.to_thread.run_sync(db.q, "select 1 as one", abandon_on_cancel=True)
-                looked = True
-            except db.Unavailable:
-                return False
-        return looked and outbox.alive()
+        # A database that fell silent does not answer at all.
+        with anyio.move_on_after(5), suppress(db.Unavailable):
+            await anyio.to_thread.run_sync(db.q, "select 1 as one", abandon_on_cancel=True)
+            return outbox.alive()
+        return False
 
-    dev = settings.development
-    private = ["/link"]
+    dev, private = settings.development, ["/link"]
     asgi = Shield(app, settings.base_url, templates.problem, ready, dev, assets(), private)
     return SimpleNamespace(app=app, asgi=asgi, auth=auth, db=db, outbox=outbox, templates=templates)
 
@@ -121,12 +125,6 @@ def policy_of(s: Settings) -> Policy:
         wrong_fleet=s.limit_wrong_fleet,
         mails_fleet=s.limit_mails_fleet,
     )
-
-
-def mail_transport(s: Settings):
-    if s.mail_backend == "smtp":
-        return Smtp(s.smtp_host, s.smtp_port, s.smtp_security, s.smtp_user, s.smtp_password)
-    return Console() if s.mail_backend == "console" else Nowhere()
 
 
 if __name__ == "__main__":

@@ -6,7 +6,10 @@
 import logging
 import sys
 import time
+import uuid
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import click
 
@@ -21,9 +24,10 @@ from main import OUTBOX_MIGRATIONS
 from templates.words import refusal
 from utils import settings as config
 from utils.database import Unavailable, connect, migrate, waiting
-from utils.mailer import Nowhere, Sender
+from utils.mailer import Fault, Message, Nowhere, Sender, mail_transport
 from utils.outbox import Outbox
 from utils.outbox import purge as purge_mails
+from utils.remedies import explain, reminders
 
 
 @click.group()
@@ -131,38 +135,109 @@ def show_config() -> None:
         click.echo(f"{name}={value}")
 
 
+class Ill(Exception):
+    """A finding of doctor: which setting, why, and what to do."""
+
+    def __init__(self, name: str, why: str, do: str):
+        super().__init__(name)
+        self.name, self.why, self.do = name, why, do
+
+
 @commands.command()
 def doctor() -> None:
-    """Check the settings and the database, and say what to do about each fault."""
+    """Check the settings, the database and the mail server, and say what to do about each fault."""
     settings, faults = config.check(config.read())
     for name, fault in faults.items():
         click.echo(f"bad   {name}: {fault}")
     if faults:
         raise click.ClickException(f"{len(faults)} settings to mend, then run doctor again")
+    settings = config.load()
     click.echo("good  settings")
-    for name, remark in config.advice(settings):
+    for name, remark in config.advice(settings) + reminders(settings):
         click.echo(f"note  {name}: {remark}")
+    ill = []
+    for examine in (examine_database, examine_mail):
+        try:
+            for finding in examine(settings):
+                click.echo(f"good  {finding}")
+        except Ill as found:
+            click.echo(f"bad   {found.name}: {found.why}\n      {found.do}")
+            ill.append(found.name)
+    if ill:
+        raise click.ClickException(f"{', '.join(ill)}: mend this, then run doctor again")
+
+
+def examine_database(settings: config.Settings) -> Iterator[str]:
     try:
-        settings = config.load()
         db = connect(settings.database_url)
         missing = waiting(db, MIGRATIONS, OUTBOX_MIGRATIONS)
         admins = 0 if missing else active_admins(db)
     except Unavailable as error:
-        raise click.ClickException(
-            f"DATABASE_URL: {error}; check that the server runs, or that this process may write the file"
-        ) from error
-    then = f", {missing} migrations to run at the next start" if missing else ""
-    click.echo(f"good  database{then}")
+        do = "check that the server runs, or that this process may write the file"
+        raise Ill("DATABASE_URL", str(error), do) from error
+    yield f"database, {missing} migrations to run at the next start" if missing else "database"
     for address in settings.admin_emails:
         if canonical(address) is None:
-            raise click.ClickException(
-                f"ADMIN_EMAILS: {address} can't be mailed; mend or remove it"
-            )
+            raise Ill("ADMIN_EMAILS", f"{address} can't be mailed", "mend or remove it")
     if not admins and not settings.admin_emails:
-        raise click.ClickException(
-            "ADMIN_EMAILS: there is no admin; write an address, or add-user --role admin"
-        )
-    click.echo("good  admins")
+        do = "write an address here, or add-user ADDRESS --role admin"
+        raise Ill("ADMIN_EMAILS", "there is no admin", do)
+    yield "admins"
+
+
+def examine_mail(settings: config.Settings) -> Iterator[str]:
+    """Connect, greet and log in, as for a mail, and send none."""
+    if settings.mail_backend not in ("smtp", "resend"):
+        yield f"mail, which goes nowhere from here: MAIL_BACKEND={settings.mail_backend}"
+        return
+    steps: list[str] = []
+    try:
+        mail = mail_transport(settings, lambda stage, text: steps.append(f"{stage}: {text}"))
+        mail.check(settings.mail_from.rpartition("@")[2])
+    except Fault as fault:
+        yield from steps
+        why, do = explain(fault, settings)
+        raise Ill("mail", f"{fault}; {why}", do) from fault
+    yield from steps
+    yield "mail"
+
+
+class PlainLetter(NamedTuple):
+    """What send-test-mail says. No number in it that looks like a code."""
+
+    to: str
+    subject: str
+    text: str
+    html: str = ""
+
+
+@commands.command()
+@click.argument("address")
+def send_test_mail(address: str) -> None:
+    """Send a small mail to ADDRESS as the app would, and show each step."""
+    settings, to = config.load(), canonical(address)
+    if to is None:
+        raise click.ClickException("we can't send mail to that address; check it for typing errors")
+    if settings.mail_backend == "none":
+        raise click.ClickException("MAIL_BACKEND: none sends nothing; write smtp or resend")
+    text = (
+        f"Mail from {settings.app_name} arrives. You can delete this one.\n\n{settings.base_url}\n"
+    )
+    letter = PlainLetter(to, f"A test mail from {settings.app_name}", text)
+    sender = Sender(settings.mail_from, settings.mail_from_name, settings.mail_reply_to)
+    message = Message(uuid.uuid4().hex, time.time(), sender, letter)
+    mail = mail_transport(settings, lambda stage, words: click.echo(f"{stage:<8} {words}"))
+    try:
+        reply = mail.deliver(message)
+    except Fault as fault:
+        why, do = explain(fault, settings)
+        click.echo(f"bad      {fault}\nwhy      {why}\ndo       {do}")
+        raise click.ClickException(f"not accepted: {why}; {do}") from fault
+    finally:
+        mail.close()
+    click.echo(f"accepted {reply}")
+    for name, remark in reminders(settings):
+        click.echo(f"note     {name}: {remark}")
 
 
 def run() -> int:

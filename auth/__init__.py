@@ -6,8 +6,9 @@
     @app.get("/reports", before=admin_required)
     def reports(auth, session): ...
 
-Read in this order: signin.py (the rules), challenges.py (how a guess is spent), keys.py (how a code
-comes about), email_auth.py (the plug), guards.py (who may pass), routes.py (the pages' HTTP).
+Read in this order: signin.py (the rules, and which file has which), asking.py, codes.py, arriving.py,
+challenges.py (how a guess is spent), keys.py (how a code comes about), email_auth.py (the plug),
+guards.py (who may pass), routes.py (the pages' HTTP).
 """
 
 from pathlib import Path

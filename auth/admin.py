@@ -28,9 +28,10 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
         notice: tuple[str, str] | None = None,
     ) -> Response:
         found = await run(people.find, query, number)
+        bouncing = await run(auth.mailroom.bouncing, [user.address for user in found.users])
         caller = request.scope["auth"]
         status = STATUS[refused.reason] if refused else 200
-        content = pages.people(found, caller, refused, notice)
+        content = pages.people(found, caller, refused, notice, bouncing)
         if is_htmx(request) and "hx-history-restore-request" not in request.headers:
             return HTMLResponse(pages.fragment("People", content), status)
         return HTMLResponse(pages.page("People", content, caller=caller, width="wide"), status)

@@ -29,16 +29,17 @@ class Challenge:
     mailed: int
     linked: int
     link_expires_at: int
+    asked_by: str  # the kind of device, one of agents.LABELS, or ""
 
 
 def create(t: Any, challenge: Challenge) -> None:
     t.q(
         "insert into challenges (id, browser, purpose, address, nonce, key_id, generation, code_tries,"
         " total_tries, resends, next_path, issued_at, sent_at, expires_at, used_at, device, link_only,"
-        " mails, mailed, linked, link_expires_at) values (:id, :browser, :purpose, :address, :nonce,"
+        " mails, mailed, linked, link_expires_at, asked_by) values (:id, :browser, :purpose, :address, :nonce,"
         " :key_id, :generation, :code_tries,"
         " :total_tries, :resends, :next_path, :issued_at, :sent_at, :expires_at, :used_at, :device,"
-        " :link_only, :mails, :mailed, :linked, :link_expires_at)",
+        " :link_only, :mails, :mailed, :linked, :link_expires_at, :asked_by)",
         **challenge.__dict__,
     )
 

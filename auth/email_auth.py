@@ -16,15 +16,19 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Match
 
 from auth import sessions
+from auth.agents import kind_of
+from auth.arriving import Arrival
 from auth.caller import Caller, SessionData
 from auth.events import Source
 from auth.gate import Gate, cookie_values, problem, wants_json
 from auth.keys import Keys, digest, looks_like_token, split_device
 from auth.known import DEVICE_ENDED, NEW_DEVICE, Browser
+from auth.mailing import CODE_MAIL, NO_MAIL
+from auth.mailroom import MailQueue, Mailroom
 from auth.networks import Network, client_of, networks_of
 from auth.people import People
 from auth.policy import DAY, Policy
-from auth.signin import CODE_MAIL, NO_MAIL, Arrival, SignIn
+from auth.signin import SignIn
 
 log = logging.getLogger("auth")
 
@@ -73,11 +77,30 @@ class Templates(Protocol):
 
     def problem(self, what: int | str, request_id: str = "", caller: Any = None) -> Any: ...
 
-    def people(self, page: Any, caller: Any, refused: Any = None, notice: Any = None) -> Any: ...
+    def people(
+        self, page: Any, caller: Any, refused: Any = None, notice: Any = None, bouncing: Any = ()
+    ) -> Any: ...
 
-    def code_letter(self, address: str, code: str, link: str, link_seconds: int) -> Any: ...
+    def offer(self, path: str, name: str) -> None: ...
 
-    def notice_letter(self, kind: str, address: str, at: int, timezone: str) -> Any: ...
+    def mail_page(self, page: Any, caller: Any, done: str = "") -> Any: ...
+
+    def mail_sure(self, action: str, row: Any, place: dict[str, str], caller: Any) -> Any: ...
+
+    def code_letter(
+        self,
+        address: str,
+        code: str,
+        link: str,
+        link_seconds: int,
+        asked_at: int,
+        timezone: str,
+        asked_by: str,
+    ) -> Any: ...
+
+    def notice_letter(
+        self, kind: str, address: str, at: int, timezone: str, device: str
+    ) -> Any: ...
 
 
 class EmailAuth:
@@ -86,12 +109,14 @@ class EmailAuth:
     app         a FastHTML app (never `fast_app()`, which serves the working directory)
     db          q, tx, run (see Database); the tables of auth/migrations must be there
     templates   every page and mail (see Templates)
-    send        send(t, kind, ref, not_after): queue a mail in transaction t
+    send        send(t, kind, ref, not_after, lane=0): queue a mail in transaction t; lane 1 when nobody
+                waits for it
     base_url    the origin people open, https:// or loopback
     secret_key  at least 32 characters; previous_key is still accepted for codes on their way
     secure      production: `__Host-` cookies, Secure. False only in development
     trusted_proxies  networks whose X-Forwarded-For is believed; none unless named
     mail_slow   is any mail late? The waiting page then says so, to everybody
+    mail        the queue behind `send` (see MailQueue), for the admins' page; without it there is none
     """
 
     def __init__(
@@ -99,7 +124,7 @@ class EmailAuth:
         app: Any,
         db: Database,
         templates: Templates,
-        send: Callable[[Any, str, str, int], None],
+        send: Callable[..., None],
         *,
         base_url: str,
         secret_key: str,
@@ -107,11 +132,12 @@ class EmailAuth:
         secure: bool = True,
         trusted_proxies: Sequence[Network] = (),
         mail_slow: Callable[[], bool] = lambda: False,
+        mail: MailQueue | None = None,
         policy: Policy | None = None,
         clock: Callable[[], float] = time,
         keys: Keys | None = None,
     ):
-        from auth import admin, routes  # they import this file
+        from auth import admin, mail_admin, routes  # they import this file
 
         keys = keys or Keys(secret_key, previous_key)
         self.db, self.templates, self.clock = db, templates, clock
@@ -120,6 +146,7 @@ class EmailAuth:
         self.keys = keys
         self.signin = SignIn(db, keys, send, clock, self.policy)
         self.people = People(db, keys, clock, self.signin.mail_waiting)
+        self.mailroom = Mailroom(db, keys, clock, self.signin.limits, mail)
         self._secure, self._proxies, self._told = secure, tuple(trusted_proxies), False
         prefix = "__Host-" if secure else ""
         self.session_cookie, self.signin_cookie = f"{prefix}session", f"{prefix}signin"
@@ -134,19 +161,28 @@ class EmailAuth:
         app.add_middleware(Gate, auth=self)
         routes.add_routes(app, self)
         admin.add_routes(app, self)
+        if mail is not None:
+            mail_admin.add_routes(app, self)
 
     def letter(self, kind: str, ref: str) -> Any:
         """The mail of one outbox row, made at the moment of sending; None when none is due."""
+        letter = self._letter(kind, ref)
+        return None if letter and self.mailroom.bouncing([letter.to]) else letter
+
+    def undeliverable(self, kind: str, ref: str) -> None:
+        """The recipient of that row does not exist, the provider says: no mail to them for a day."""
+        self.mailroom.bounced(kind, ref)
+
+    def _letter(self, kind: str, ref: str) -> Any:
         if kind == NO_MAIL:
             return None
         if kind == CODE_MAIL:
             found = self.signin.mail(ref)
             if not found:
                 return None
-            address, code, link, seconds = found
             # From BASE_URL, never from a request: a Host header is whatever its sender likes.
-            link = link and self._link_url + link
-            return self.templates.code_letter(address, code, link, seconds)
+            link = found.link and self._link_url + found.link
+            return self.templates.code_letter(*found._replace(link=link))
         if kind in (NEW_DEVICE, DEVICE_ENDED):
             told = self.signin.known.notice(ref)
             return self.templates.notice_letter(kind, *told) if told else None
@@ -194,6 +230,7 @@ class EmailAuth:
             self.cookie(request, self.session_cookie),
             device[0] if len(device) == 1 and split_device(device[0]) else None,
             self.source(request),
+            kind_of(request.headers.get("user-agent", "")),
         )
 
     # ---- begin and end

@@ -18,6 +18,11 @@ USER_DELETED = "user_deleted"
 USER_DISABLED = "user_disabled"
 USER_ENABLED = "user_enabled"
 ROLE_CHANGED = "privilege_permissions_changed"
+MAIL_PAUSED = "sys_mail_paused"
+MAIL_RESUMED = "sys_mail_resumed"
+MAIL_RETRIED = "sys_mail_retried"
+MAIL_DROPPED = "sys_mail_dropped"
+MAIL_BOUNCED = "sys_mail_bounced"  # its subject does not exist, the provider says
 
 
 @dataclass(frozen=True)

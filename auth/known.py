@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from auth import devices, events, users
+from auth.agents import LABELS
 from auth.devices import Device
 from auth.events import Source
 from auth.keys import Keys, digest, same, split_device
@@ -25,12 +26,13 @@ NOTICE_SECONDS = 86400  # a notice that could not leave for so long is no news a
 
 @dataclass(frozen=True)
 class Browser:
-    """What a browser sends with a request: its cookies, each None when it has none, and where it is."""
+    """What a browser sends with a request: its cookies, each None when it has none; where and what it is."""
 
     signin: str | None = None
     session: str | None = None
     device: str | None = None
     source: Source = field(default_factory=Source)
+    kind: str = ""  # of device, in words of ours (agents.py)
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class KnownBrowsers:
     keys: Keys
     policy: Policy
     limits: Limits
-    send: Callable[[Any, str, str, int], None]
+    send: Callable[..., None]
     record: Callable[..., None]
 
     def device_of(self, browser: Browser, address: str, now: int) -> str:
@@ -62,7 +64,7 @@ class KnownBrowsers:
         with self.db.tx() as t:
             if devices.end(t, device.id):
                 self.record(t, events.DEVICE_ENDED, device.address, browser.source)
-                self._notify(t, DEVICE_ENDED, device.user_id, device.address, now)
+                self._notify(t, DEVICE_ENDED, device.user_id, device.address, browser, now)
         return None
 
     def remember(
@@ -86,15 +88,22 @@ class KnownBrowsers:
         verifier = self.keys.verifier(selector, 0)
         devices.start(t, selector, digest(verifier), user.id, now, ends)
         if user.activated_at != now:  # the first browser of all is no news
-            self._notify(t, NEW_DEVICE, user.id, user.address, now)
+            self._notify(t, NEW_DEVICE, user.id, user.address, browser, now)
         return selector + verifier
 
-    def notice(self, ref: str) -> tuple[str, int, str] | None:
-        """(address, when, time zone) of a notice; None when there is nobody to tell any more."""
-        id, _, at = ref.partition(":")
+    def notice(self, ref: str) -> tuple[str, int, str, str] | None:
+        """(address, when, time zone, kind of device) of a notice; None when nobody is left to tell."""
+        id, _, rest = ref.partition(":")
+        at, _, device = rest.partition(":")
         user = users.by_id(self.db, id)
-        return (user.address, int(at), user.timezone) if user and not user.disabled_at else None
+        if not user or user.disabled_at:
+            return None
+        # Checked once more, as in mailing.py: no text of a stranger's gets into a mail.
+        return user.address, int(at), user.timezone, device if device in LABELS else ""
 
-    def _notify(self, t: Any, kind: str, user_id: str, address: str, now: int) -> None:
+    def _notify(
+        self, t: Any, kind: str, user_id: str, address: str, browser: Browser, now: int
+    ) -> None:
         if self.limits.notice(t, kind, address, now):
-            self.send(t, kind, f"{user_id}:{now}", now + NOTICE_SECONDS)
+            ref = f"{user_id}:{now}:{browser.kind}"
+            self.send(t, kind, ref, now + NOTICE_SECONDS, 1)

@@ -9,7 +9,7 @@ there is room for the next.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from auth.budgets import Count, Taken
 from auth.challenges import Challenge
 from auth.events import Source
 from auth.keys import Keys
-from auth.policy import MINUTE, Policy, Refused, Windows
+from auth.policy import DAY, MINUTE, Policy, Refused, Windows
 
 log = logging.getLogger("auth.limits")
 
@@ -163,6 +163,24 @@ class Limits:
         """May a notice of this kind go to this person? One a day tells enough."""
         counts = self._counts(kind, self.policy.notices, address)
         return len(budgets.take(t, counts, now)) == len(counts)
+
+    # ---- addresses that do not exist
+    def bounced(self, t: Any, address: str, now: int) -> bool:
+        """The provider says so: no mail to it for a day. False when that was known already."""
+        return bool(budgets.take(t, self._bounces(address), now))
+
+    def bouncing(self, t: Any, addresses: Collection[str], now: int) -> set[str]:
+        """Those of the addresses that did."""
+        whose = {count: a for a in addresses for count in self._bounces(a)}
+        full = budgets.full(t, whose, now)
+        return {a for count, a in whose.items() if count.key in full}
+
+    def lift(self, t: Any, address: str, now: int) -> None:
+        """Mail to it may leave again: somebody knows better."""
+        budgets.give_back(t, self._bounces(address), now)
+
+    def _bounces(self, address: str) -> Sequence[Count]:
+        return self._counts("undeliverable", ((1, DAY),), address)
 
     # ---- which counters
     def _guesses(

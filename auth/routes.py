@@ -15,9 +15,10 @@ from starlette.routing import Route
 from auth.email_auth import EmailAuth
 from auth.gate import wants_json
 from auth.guards import LOGIN, NO_ACCESS, is_htmx, redirect
+from auth.links import Elsewhere
 from auth.policy import Refused
-from auth.signin import Elsewhere, Pending
 from auth.typed import HOME, safe_next
+from auth.validity import Pending
 
 # The keys are the reasons of the rules; templates/words.py has a sentence for each (tested).
 STATUS = {

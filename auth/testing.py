@@ -29,7 +29,15 @@ class Mailbox:
     def close(self) -> None: ...
 
     def to(self, address: str) -> list[Any]:
+        """The letters to this address, oldest first: `to`, `subject`, `text`, `html`."""
         return [m.letter for m in self.messages if m.letter.to == address]
+
+    def latest_letter(self, address: str) -> Any:
+        """The newest mail to this address, whatever it says. Raises LookupError when there is none."""
+        letters = self.to(address)
+        if not letters:
+            raise LookupError(f"no mail to {address}; is the outbox drained?")
+        return letters[-1]
 
     def latest_code(self, address: str) -> str:
         """The code in the newest mail to this address that has one. Raises LookupError when there is none."""

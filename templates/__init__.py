@@ -1,29 +1,45 @@
 """Everything a person reads. Data in; FastTags, HTML or text out. No decisions, no database, no HTTP."""
 
+from fasthtml.common import P
+
 from templates import admin, pages
-from templates.emails import CodeLetter, NoticeLetter
+from templates.emails import CodeLetter, InvitationLetter, NoticeLetter
 from templates.layout import STATIC, Layout, assets, head
+from templates.mail import mail_page, mail_sure
+from templates.mailbox import MailboxPages, road
 from templates.words import REFUSALS
 
 MAIL_OFF = "Mail is switched off on this server, so no code will arrive. Ask whoever runs it."
-IN_TERMINAL = "Development: the code is printed in the terminal where the app runs."
 
 
 class Templates(Layout):
     """What sign-in asks for, in one app's name. Give it to EmailAuth; use `page` for pages of your own."""
 
-    def __init__(self, app_name, base_url, code_seconds=900, code_in_subject=False, mail="smtp"):
+    def __init__(
+        self,
+        app_name,
+        base_url,
+        code_seconds=900,
+        code_in_subject=False,
+        mail="smtp",
+        origin_bound=False,
+    ):
         super().__init__(app_name)
-        self.code_letter = CodeLetter(app_name, base_url, code_seconds, code_in_subject)
+        self.code_letter = CodeLetter(
+            app_name, base_url, code_seconds, code_in_subject, origin_bound
+        )
         self.notice_letter = NoticeLetter(app_name, base_url)
-        self._note = {"none": MAIL_OFF, "console": IN_TERMINAL}.get(mail, "")
+        self.invitation_letter = InvitationLetter(app_name, base_url)
+        self._off = MAIL_OFF if mail == "none" else ""
+        self._road = road() if mail == "console" else ""
+        self.mailbox = MailboxPages(self)
 
     def login(self, next_path, address="", refused=None):
-        return pages.login(next_path, address, refused, self._note)
+        return pages.login(next_path, address, refused, self._off or self._road)
 
     def code(self, pending, refused=None, notice=""):
-        off = MAIL_OFF if self._note == MAIL_OFF else ""
-        return pages.code(pending, refused, notice, self.app_name, off)
+        drawn = pages.code(pending, refused, notice, self.app_name, self._off)
+        return (P(self._road, cls="alert note"), drawn) if self._road else drawn
 
     def home(self, caller):
         return self.page("Welcome", *pages.home(caller, self.app_name), caller=caller)
@@ -45,6 +61,8 @@ class Templates(Layout):
     code_over = staticmethod(pages.code_over)
     no_access = staticmethod(pages.no_access)
     people = staticmethod(admin.people)
+    mail_page = staticmethod(mail_page)
+    mail_sure = staticmethod(mail_sure)
 
 
 __all__ = ["REFUSALS", "STATIC", "Templates", "assets", "head"]

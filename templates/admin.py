@@ -9,8 +9,11 @@ from templates.pages import NOTHING, moment, refused_alert, zone_of
 from templates.words import DONE, plural
 
 
-def people(page, caller, refused=None, notice=None):
-    """The people: figures, search, add, and the list with what may be done to each."""
+def people(page, caller, refused=None, notice=None, bouncing=()):
+    """The people: figures, search, add, and the list with what may be done to each.
+
+    `bouncing`: the addresses that mail is held back from.
+    """
     return Div(
         H1("People"),
         NOTHING if in_add_form(refused) else refused_alert(refused),
@@ -18,7 +21,7 @@ def people(page, caller, refused=None, notice=None):
         tiles(page.counts),
         Div(search_form(page.query), add_form(page.roles, refused), cls="tools"),
         Div(
-            people_table(page, caller) if page.users else nobody(page.query),
+            people_table(page, caller, bouncing) if page.users else nobody(page.query),
             paging(page) if page.pages > 1 else NOTHING,
             id="people-list",  # what the search replaces
         ),
@@ -111,10 +114,10 @@ def role_select(roles, current, **attributes):
     return Select(*options, name="role", **attributes)
 
 
-def people_table(page, caller):
+def people_table(page, caller, bouncing):
     names = ("Name", "Address", "Role", "State", last_sign_in(caller), "Actions")
     head = Thead(Tr(*[Th(name, scope="col") for name in names]))
-    rows = [person_row(user, page, caller) for user in page.users]
+    rows = [person_row(user, page, caller, user.address in bouncing) for user in page.users]
     caption = Caption(f"{plural(page.total, 'person', 'people')}, by address", cls="vh")
     return Table(caption, head, Tbody(*rows), cls="list")
 
@@ -124,12 +127,12 @@ def last_sign_in(caller):
     return f"Last sign-in ({zone_of(caller.timezone)})"
 
 
-def person_row(user, page, caller):
+def person_row(user, page, caller, bounces):
     return Tr(
         Td(user.name or "–", data_label="Name"),
         Td(Bdi(user.address), data_label="Address"),
         Td(Span(user.role, cls="pill"), data_label="Role"),
-        Td(state_pill(user), data_label="State"),
+        Td(state_pill(user), " ", bounce_pill() if bounces else NOTHING, data_label="State"),
         Td(
             moment(user.signed_in_at, caller.timezone, named=False), data_label=last_sign_in(caller)
         ),
@@ -141,6 +144,10 @@ def state_pill(user):
     if user.disabled_at is not None:
         return Span("disabled", cls="pill bad")
     return Span("active", cls="pill ok") if user.activated_at else Span("invited", cls="pill")
+
+
+def bounce_pill():
+    return Span("mail bounces", cls="pill bad", title="Mail to this address is held back for a day")
 
 
 def acts(user, page, caller):

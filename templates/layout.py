@@ -97,7 +97,7 @@ class Layout:
     """`page` for one app's name: full documents for browsers, `fragment` for htmx."""
 
     def __init__(self, app_name):
-        self.app_name = app_name
+        self.app_name, self._offers = app_name, ()
         brand = A(mark(), Span(app_name), cls="brand", href="/")
         offline = "We could not reach the server. Nothing is lost: try again."
 
@@ -129,8 +129,12 @@ class Layout:
             inner = Safe(f'<section id="door" class="card">{inner}</section>')
         if not caller:
             return self._outside(title=title, menu="", content=inner, width=width)
-        menu = _menu(caller.is_admin, title)
+        menu = _menu((("/admin", "People"), *self._offers) if caller.is_admin else (), title)
         return self._inside(title=title, menu=menu, content=inner, width=width)
+
+    def offer(self, path, name):
+        """One more entry in the menu of admins, after their list of people."""
+        self._offers += ((path, name),)
 
     def fragment(self, title, *content):
         """What htmx draws into the page; a title in it becomes the document's."""
@@ -139,8 +143,8 @@ class Layout:
 
 
 @lru_cache
-def _menu(is_admin, current):
-    places = [("/dashboard", "Dashboard"), *([("/admin", "People")] if is_admin else [])]
+def _menu(more, current):
+    places = [("/dashboard", "Dashboard"), *more]
     links = [A(name, href=path, aria_current=name == current and "page") for path, name in places]
     sign_out = Form(Button("Sign out", cls="link"), **post("/logout"))
     return Safe(to_xml(Nav(*links, sign_out, cls="menu", aria_label="Main"), indent=False))

@@ -127,6 +127,7 @@ _SLOW = Safe(
 )
 _AGAIN = Still(
     Div(
+        P("Sent ⟦sent⟧.", cls="soft"),
         "⟦note⟧",
         "⟦inside⟧",
         id="again",
@@ -190,8 +191,11 @@ def again(pending, slow=False):
         inside = _SEND_AGAIN
     if slow is not False:
         delay = min(delay, LOOK_SECONDS)
+    if pending.sent_ago < 60:  # "a moment ago" is not for long
+        delay = min(delay, 60 - pending.sent_ago)
     note = _SLOW if slow else NOTHING
-    return _AGAIN(note=note, inside=inside, delay=str(max(1, delay)))
+    sent = ago(pending.sent_ago)
+    return _AGAIN(sent=sent, note=note, inside=inside, delay=str(max(1, delay)))
 
 
 def code_over(address, next_path, refused, title="Enter your code"):
@@ -371,6 +375,12 @@ def words_of(what):
 
 
 # ---- times
+def ago(seconds):
+    """How long it is since, in words that stay true while the page is open. No clock time: whoever asks
+    is not signed in, and has told no time zone yet."""
+    return f"more than {duration(seconds // 60 * 60)} ago" if seconds >= 60 else "a moment ago"
+
+
 def moment(at, zone, named=True):
     """Epoch seconds as a <time> in the person's zone, which it names unless the page does."""
     if at is None:

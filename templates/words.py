@@ -80,6 +80,42 @@ DONE = {
     "enabled": "{address} can sign in again.",
 }
 
+# What becomes of a mail: what an admin reads in a row, over the counts, and why it is so.
+MAIL_STATES = {
+    "queued": ("waiting", "waiting", "for a first try, or the next"),
+    "sending": ("on its way", "on their way", "being handed over now"),
+    "accepted": ("accepted", "accepted", "by the mail server, which says no more"),
+    "expired": ("too late", "too late", "did not leave in time, and were not sent"),
+    "dead": ("given up", "given up", "no such mailbox, or dropped by an admin"),
+    "void": ("not needed", "not needed", "nobody to send it to, or nothing to say"),
+}
+
+MAIL_KINDS = {
+    "code": "Sign-in code or link",
+    "none": "Nothing to send",
+    "new_device": "New sign-in notice",
+    "device_ended": "Browser forgotten notice",
+    "invitation": "Invitation",
+}
+
+# After an act of an admin: (kind of alert, what happened, what is next).
+MAIL_DONE = {
+    "retried": ("ok", "Done.", "That mail is tried again at once."),
+    "lifted": (
+        "ok",
+        "Mail to this address may leave again.",
+        "That mail itself is too late: ask them to ask for a new one.",
+    ),
+    "dropped": ("ok", "Done.", "That mail is not sent."),
+    "paused": ("ok", "Done.", "What people ask for from now on waits here."),
+    "resumed": ("ok", "Done.", "What has waited leaves now, if it is not too late."),
+    "over": (
+        "note",
+        "Nothing was changed.",
+        "That mail has left, is on its way at this moment, or is too late.",
+    ),
+}
+
 # By status, or by a name where the status does not say enough.
 PROBLEMS = {
     400: (
@@ -144,3 +180,8 @@ def written(at, zone, named=True):
     zone = zone_of(zone)
     local = datetime.fromtimestamp(at, UTC).astimezone(zone)
     return f"{local.day} {local:%b %Y, %H:%M}" + (f" ({zone})" if named else "")
+
+
+def clock(at, zone):
+    """The time of that day, to the second: for what comes soon."""
+    return f"{datetime.fromtimestamp(at, UTC).astimezone(zone_of(zone)):%H:%M:%S}"

@@ -16,7 +16,7 @@ import main
 import manage
 from auth import Policy
 from tests.serving import ROOT, free_port
-from utils import outbox, settings, shield
+from utils import breaker, outbox, settings, shield
 
 DOCS = sorted([*ROOT.glob("docs/*.md"), ROOT / "SECURITY.md"])
 RAILWAY = tomllib.loads((ROOT / "railway.toml").read_text())
@@ -243,7 +243,7 @@ def test_what_a_document_names_is_there(path):
         "`NO_SUCH_SETTING`",
         "```sh\ndocker run -e SECRETKEY=x vestibule\n```",
         "`make coffee`",
-        "`manage.py send-test-mail`",
+        "`manage.py send-a-mail`",
         "`manage.py add-user ada@example.org --admin`",
         "`utils/magic.py`",
         "`auth/nothing/`",
@@ -284,7 +284,11 @@ def test_documents_agree_with_the_numbers_in_the_code():
     )
     waits = ", ".join(map(str, outbox.RETRY_SECONDS[:-1]))
     assert f"after {waits} and {outbox.RETRY_SECONDS[-1]} seconds" in mail
-    assert f"{outbox.LEASE_SECONDS} seconds at most" in mail
+    assert f"after {outbox.LEASE_SECONDS} seconds at most" in mail
+    assert f"more than {outbox.CODE_RETRY_SECONDS} (`CODE_RETRY" in mail
+    tries = ", ".join(map(str, breaker.WAITS[:-1]))
+    assert f"after {tries}, then every {breaker.WAITS[-1]} seconds (`WAITS`)" in mail
+    assert outbox.SENDERS == 4 and "four senders (`SENDERS`)" in mail
     assert policy.mail_margin == 60 and "a minute before the code runs out" in mail
     pages = (ROOT / "docs/pages-and-guards.md").read_text()
     assert f"{policy.session_data_bytes} bytes" in pages

@@ -7,12 +7,15 @@ import sys
 
 import pytest
 
+from tests.certificates import Authority
 from tests.conftest import ADMIN, SECRET, environment
-from tests.serving import ROOT
+from tests.faults.chaos import Chaos
+from tests.serving import ROOT, free_port
+from tests.sink import Sink, parsed
+from tests.test_mailer import KEY, LOGIN, Api
 
 
-@pytest.fixture
-def manage(database_url, tmp_path):
+def commands(database_url, tmp_path):
     def run(*words, **more):
         env = environment(database_url, tmp_path) | more
         keep = {k: os.environ[k] for k in ("PATH", "HOME") if k in os.environ}
@@ -27,6 +30,18 @@ def manage(database_url, tmp_path):
         return done.returncode, done.stdout.strip(), done.stderr.strip()
 
     return run
+
+
+@pytest.fixture
+def manage(database_url, tmp_path):
+    """manage("users", SETTING="…") → (exit status, stdout, stderr), on each kind of database."""
+    return commands(database_url, tmp_path)
+
+
+@pytest.fixture
+def post(tmp_path):
+    """The same on SQLite alone, for what is about mail."""
+    return commands(f"sqlite:///{tmp_path}/vestibule.db", tmp_path)
 
 
 def test_a_person_from_first_to_last(manage, build):
@@ -77,15 +92,133 @@ def test_the_last_admin_stays(manage, build):
         assert status == 1 and "last active admin" in error
 
 
-def test_doctor_finds_what_is_wrong(manage):
-    status, out, _ = manage("doctor")
-    assert status == 0 and [line[:4] for line in out.splitlines()] == ["good"] * 3
+# ---- doctor
+def test_doctor_finds_nothing(manage, sink):
+    status, out, error = manage("doctor", SMTP_PORT=str(sink.port))
+    assert (status, error) == (0, "")
+    kinds = [line[:4] for line in out.splitlines()]
+    assert set(kinds) == {"good", "note"} and not sink.mails
+    for word in ("good  settings", "good  database", "good  admins", "good  mail", "banner: 220"):
+        assert word in out
+    assert re.search("note  MAIL_FROM: .*example.com .*SPF, DKIM and DMARC", out)
+
+
+def test_doctor_finds_what_is_wrong(manage, sink):
     status, out, error = manage("doctor", SECRET_KEY="tiny", CODE_LENGTH="3")
     assert status == 1 and "SECRET_KEY" in out and "CODE_LENGTH" in out and "doctor again" in error
-    status, _, error = manage("doctor", DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
-    assert status == 1 and error.startswith("DATABASE_URL")
-    status, _, error = manage("doctor", ADMIN_EMAILS="")
-    assert status == 1 and error.startswith("ADMIN_EMAILS")
+    port = str(sink.port)
+    lost = {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}
+    status, out, error = manage("doctor", SMTP_PORT=port, **lost)
+    assert status == 1 and error.startswith("DATABASE_URL") and "good  mail" in out
+    status, out, error = manage("doctor", SMTP_PORT=port, ADMIN_EMAILS="")
+    assert status == 1 and error.startswith("ADMIN_EMAILS") and "add-user" in out
+    status, out, error = manage("doctor", SMTP_PORT=str(free_port()), **lost)
+    assert status == 1 and error.startswith("DATABASE_URL, mail") and len(error.splitlines()) == 1
+
+
+def bad(out):
+    """(what it finds, what to do): the lines of a fault."""
+    return re.search(r"^bad   (.+)\n      (.+)$", out, re.MULTILINE).groups()
+
+
+def secure(port, **more):
+    user, password = LOGIN
+    given = {"SMTP_USER": user, "SMTP_PASSWORD": password, "SMTP_SECURITY": "starttls"}
+    return {"SMTP_PORT": str(port)} | given | {name: str(value) for name, value in more.items()}
+
+
+def test_doctor_says_why_a_mail_server_is_no_use(post, tmp_path):
+    authority = Authority(tmp_path)
+    trusted, context = {"SSL_CERT_FILE": authority.file}, authority.server("127.0.0.1")
+
+    def finds(what, do, **more):
+        for words in (("doctor",), ("send-test-mail", "ada@example.org")):
+            status, out, error = post(*words, **more)
+            assert status == 1 and len(error.splitlines()) == 1
+            assert LOGIN[1] not in out + error and "hidden" not in out + error
+            told = " ".join(bad(out)) if words == ("doctor",) else out + error
+            assert re.search(what, told) and re.search(do, told), told
+
+    finds("nobody listens", "587 goes with", SMTP_PORT=str(free_port()))
+    finds("no host no-such", "SMTP_HOST", **secure(25, SMTP_HOST="no-such-host.invalid"))
+    with Sink(tls="starttls", context=context, login=LOGIN) as sink:
+        assert post("doctor", **secure(sink.port, **trusted))[0] == 0
+        finds("nobody whom", "certificate", **secure(sink.port))
+        wrong = secure(sink.port, SMTP_PASSWORD="hidden-words", **trusted)
+        finds("does not take", "SMTP_PASSWORD anew", **wrong)
+        finds(
+            "does not begin with TLS",
+            "starttls",
+            **secure(sink.port, SMTP_SECURITY="tls", **trusted),
+        )
+        assert not sink.mails
+    with Sink(tls="starttls", context=authority.server("127.0.0.1", -1), login=LOGIN) as sink:
+        finds("is expired", "renew it", **secure(sink.port, **trusted))
+    with Sink(tls="starttls", context=authority.server("other.test"), login=LOGIN) as sink:
+        finds("not one for", "SMTP_HOST", **secure(sink.port, **trusted))
+    with Chaos() as chaos:
+        finds("offers no STARTTLS", "465 with tls", **secure(chaos.port))
+        finds("takes no user and password", "587", **secure(chaos.port, SMTP_SECURITY="none"))
+        chaos.at("banner", "554 5.7.1 go away")
+        finds("refuses", "log", SMTP_PORT=str(chaos.port))
+    for reply, words in (("534 5.7.9 x", "made for apps"), ("454 4.7.0 x", "takes nothing at")):
+        with Chaos(login=True) as chaos:
+            chaos.at("auth", reply)
+            finds(words, "app password|MAIL_RATE", **secure(chaos.port, SMTP_SECURITY="none"))
+
+
+def over_https(api, **more):
+    return {"MAIL_BACKEND": "resend", "RESEND_API_KEY": KEY, "RESEND_API_URL": api.url} | more
+
+
+def test_doctor_tries_the_key_of_resend(post):
+    with Api() as api:
+        status, out, _ = post("doctor", **over_https(api))
+        assert status == 0 and "good  mail" in out and not api.taken
+        status, out, _ = post("doctor", **over_https(api, RESEND_API_KEY="re_hidden_words"))
+        assert status == 1 and "resend.com/api-keys" in bad(out)[1] and "hidden" not in out
+        status, out, _ = post("doctor", **over_https(api, MAIL_FROM="login@other.test"))
+        assert status == 1 and "resend.com/domains" in bad(out)[1]
+
+
+def test_doctor_where_no_mail_leaves(post):
+    status, out, _ = post("doctor", MAIL_BACKEND="none")
+    assert status == 0 and "note  MAIL_BACKEND" in out
+    status, out, _ = post("doctor", APP_ENV="development", MAIL_BACKEND="console", BASE_URL="")
+    assert status == 0 and "MAIL_BACKEND=console" in out
+
+
+# ---- a test mail
+def test_a_test_mail_shows_each_step(post, sink):
+    status, out, error = post("send-test-mail", "Ada@Example.org", SMTP_PORT=str(sink.port))
+    assert (status, error) == (0, "")
+    stages = [line.split()[0] for line in out.splitlines()]
+    assert stages == [
+        *("connect", "banner", "hello", "mail", "rcpt", "data", "end", "accepted", "note")
+    ]
+    [(to, raw)] = sink.mails
+    mail = parsed(raw)
+    assert to == ["ada@example.org"] and mail["Subject"] == "A test mail from Vestibule"
+    assert not re.search(r"\d{6}", mail.get_body(("plain",)).get_content())
+
+
+def test_a_test_mail_over_https_and_to_the_terminal(post):
+    with Api() as api:
+        status, out, _ = post("send-test-mail", "ada@example.org", **over_https(api))
+        assert status == 0 and [body["to"] for body in api.taken.values()] == [["ada@example.org"]]
+        assert "accepted 200" in out and KEY not in out
+    given = {"APP_ENV": "development", "MAIL_BACKEND": "console", "BASE_URL": ""}
+    status, out, _ = post("send-test-mail", "ada@example.org", **given)
+    assert status == 0 and "│ To: ada@example.org" in out
+
+
+def test_a_test_mail_that_is_refused_says_why(post, sink):
+    sink.refuse = "550 5.4.5 Daily user sending limit exceeded"
+    status, out, error = post("send-test-mail", "ada@example.org", SMTP_PORT=str(sink.port))
+    assert status == 1 and "550 5.4.5" in out and "quota is used up" in error
+    assert post("send-test-mail", "nonsense", SMTP_PORT=str(sink.port))[0] == 1
+    status, _, error = post("send-test-mail", "ada@example.org", MAIL_BACKEND="none")
+    assert status == 1 and "none sends nothing" in error
 
 
 def test_config_shows_everything_but_secrets(manage):

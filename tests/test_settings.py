@@ -103,10 +103,39 @@ def test_railway_gives_the_origin_and_the_folder(tmp_path):
         ({"APP_NAME": "Gong"}, "mail_from_name", "Gong"),
         ({"CODE_IN_SUBJECT": "yes"}, "code_in_subject", True),
         ({"MAIL_BACKEND": "none", "MAIL_FROM": ""}, "mail_from", None),
+        ({"MAIL_RATE": "0.5"}, "mail_rate", 0.5),
+        ({"MAIL_RATE": ""}, "mail_rate", None),
+        ({"MAIL_ORIGIN_BOUND": "on"}, "mail_origin_bound", True),
+        ({"RESEND_API_URL": ""}, "resend_api_url", "https://api.resend.com"),
+        ({"RESEND_API_URL": "http://127.0.0.1:9/"}, "resend_api_url", "http://127.0.0.1:9"),
     ],
 )
 def test_defaults_follow_from_each_other(tmp_path, written, name, value):
     assert getattr(read(tmp_path, **written), name) == value
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ({"MAIL_BACKEND": "resend"}, "RESEND_API_KEY"),
+        ({"MAIL_BACKEND": "resend", "RESEND_API_KEY": "re_a key\r\nX-Evil: 1"}, "RESEND_API_KEY"),
+        ({"RESEND_API_URL": "http://api.resend.com"}, "RESEND_API_URL"),
+        ({"RESEND_API_URL": "https://api.resend.com/v1"}, "RESEND_API_URL"),
+        (
+            {"MAIL_BACKEND": "resend", "RESEND_API_KEY": "re_0123456789", "MAIL_FROM": ""},
+            "MAIL_FROM",
+        ),
+        ({"MAIL_RATE": "0"}, "MAIL_RATE"),
+        ({"MAIL_RATE": "fast"}, "MAIL_RATE"),
+        ({"MAIL_BACKEND": "pigeon"}, "MAIL_BACKEND"),
+        ({"MAIL_BACKEND": "console"}, "MAIL_BACKEND"),
+    ],
+)
+def test_mail_that_can_not_leave_is_found_before_the_start(tmp_path, written, name):
+    _, faults = settings.check(settings.read(environment("", tmp_path) | written, None))
+    assert list(faults) == [name]
+    secret = written.get("RESEND_API_KEY")
+    assert not secret or secret not in faults[name]
 
 
 @pytest.mark.parametrize(
@@ -125,10 +154,16 @@ def test_masked_settings_show_no_secret(tmp_path, url):
             DATABASE_URL=url,
             SMTP_USER="a@b.org",
             SMTP_PASSWORD="another-hidden-word",
+            RESEND_API_KEY="re_hidden-word",
         )
     )
     text = repr(shown)
     assert SECRET not in text and "hidden-word" not in text
+
+
+def test_a_key_that_is_the_user_too_is_masked_in_both_places(tmp_path):
+    shown = settings.masked(read(tmp_path, SMTP_USER="hidden-token", SMTP_PASSWORD="hidden-token"))
+    assert "hidden" not in repr(shown) and shown["SMTP_USER"] == "***"
 
 
 def test_settings_dont_change_while_the_app_runs(tmp_path):

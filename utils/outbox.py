@@ -1,56 +1,84 @@
 """Keeps what must be sent until it is accepted; renders at the moment of sending. Not what it says.
 
-`put` writes a row inside the caller's transaction; a worker thread sends it right after the commit,
-or after a restart. A row names its subject, never the words. At least once, always under the same
-Message-ID; never after `not_after`.
+`put` writes a row inside the caller's transaction: kept with it, or not at all. Right after the commit a
+sender of the same process has it in hand. A row names its subject, never the words. At least once,
+always under the same Message-ID; never after `not_after`.
+
+Senders talk to the mail server and to nobody else. The keeper looks after the table: it notes what became
+of each row, holds on to what is in hand, and takes what is due again, or what a dead process left.
 """
 
+import heapq
 import logging
 import os
 import random
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from itertools import count
+from typing import Any, NamedTuple
 
 from starlette.concurrency import run_in_threadpool
 
+from utils import mailrows
+from utils.breaker import Breaker
 from utils.database import Database, Row, Tx, Unavailable
-from utils.mailer import Letter, Message, Sender, Transport
+from utils.mailer import DEAD, HOLD, LOST, RETRY, Fault, Letter, Message, Sender, Transport
 
 log = logging.getLogger("outbox")
 
-# After this another worker may take a row: its own died, or is slow. Longer than a delivery takes as a
-# rule, short beside the life of a code; a mail that goes out twice has the same Message-ID and code.
-LEASE_SECONDS = 30
-ALIVE_SECONDS = 120  # a worker that has not looked for so long hangs: a delivery has time-outs
-RETRY_SECONDS = (2, 5, 15, 30, 60, 120)
+SENDERS = 4  # one that hangs must not keep the others; also the most connections to the mail server
+NOTICE_SENDERS = 2  # the rest is for codes alone
+PER_DOMAIN = 3  # at once to one recipients' domain
+# A second sender begins when the first is at one mail, or one mail in the queue, for so long.
+PATIENCE_SECONDS = 0.25
+LEASE_SECONDS = 10  # then others may take what we hold; renewed while we live
+RENEW_SECONDS = 3
+ALIVE_SECONDS = 30
+BEAT_SECONDS = 15
+# By how much the waits after a failed try differ, or all would come back at one moment.
+RETRY_SECONDS, RETRY_JITTER = (2, 5, 15, 30, 60, 120), 0.2
+CODE_RETRY_SECONDS = 30  # the longest wait for what somebody waits for
+# Recipients refused in a row, by what may be their own trouble or everybody's, until all mail waits.
+DOUBTS = 3
+# Not at once: what broke the connection may last, and there is one more copy only.
+LOST_SECONDS = 30
+SILENT_SECONDS = 2  # after a time-out, which was wait enough
 SLOW_SECONDS = 20
 POLL_SECONDS = 1.0  # how soon rows of other processes are seen
-# How long the note of what left waits for a next claim to share its commit. By chance, or the moment
-# of that commit, felt by another request, would tell whether a mail was sent at all.
-NOTE_SECONDS = (0.05, 0.5)
-# How long an idle worker waits when there is something to do. By chance again: the request that comes
+# How long the keeper rests. By chance, or the moment of its commit, felt by another request, would tell
+# whether a mail was sent at all.
+REST_SECONDS = (0.05, 0.5)
+# How long an idle sender waits when there is something to do. By chance again: the request that comes
 # right after would be slower just when a mail is sent at that moment, and tell that one is.
 PAUSE_SECONDS = (0.0, 0.006)
+HAND = 1000  # more rows than these wait in the table and not in memory
+BATCH = 200
 DRAIN_SECONDS = 15
+PAUSED = "paused"
 KEPT_SECONDS = 7 * 86400  # for whoever asks what became of a mail
 
-CLAIM = """
-update outbox set state = 'sending', tries = tries + 1, next_at = :lease
- where id = (select id from outbox where state in ('queued', 'sending') and next_at <= :now
-             order by next_at, id limit 1 {skip})
-   and state in ('queued', 'sending') and next_at <= :now
-returning *
-"""
+
+class Queue(NamedTuple):
+    """The state of the mail, for an operator."""
+
+    states: dict[str, int]  # how many rows in each
+    oldest_seconds: int  # how long the oldest of those waits that are queued or on their way
+    paused: bool
+    held: str  # why the provider takes none at the moment; "" when it does
+    workers: int  # processes that send
 
 
 class Outbox:
-    """The table, and the worker that empties it.
+    """The table, and the threads that empty it.
 
     `render(kind, ref)` makes the Letter, or None when there is nothing to say any more (the code was
-    used, the address belongs to nobody). It is given after construction, by who knows the words.
+    used, the address belongs to nobody). `refused(kind, ref)` hears of a recipient that does not exist.
+    Both are given after construction, by who knows the words. `rate`: mails a second at most; None for
+    no limit. `clock` says what time it is, in epoch seconds; `steady` how much has passed, for what is
+    only in memory.
     """
 
     def __init__(
@@ -59,132 +87,230 @@ class Outbox:
         transport: Transport,
         sender: Sender,
         clock: Callable[[], float] = time.time,
+        rate: float | None = None,
+        steady: Callable[[], float] = time.monotonic,
     ):
         self.db, self.transport, self.sender, self.clock = db, transport, sender, clock
+        self._steady = steady
         self.render: Callable[[str, str], Letter | None] = lambda kind, ref: None
-        self._claim_sql = CLAIM.format(skip=db.skip_locked)
-        self._wake, self._stopping = threading.Event(), threading.Event()
-        self._thread: threading.Thread | None = None
+        self.refused: Callable[[str, str], object] = lambda kind, ref: None
+        self._gap = 1 / rate if rate else 0.0
+        self._name = f"worker {os.urandom(4).hex()}"
+        self._lock, self._stopping = threading.Lock(), threading.Event()
+        self._running = False
+        self._threads: list[threading.Thread] = []
         self._beat = 0.0
+        # All of these under the lock.
+        self._queue: list[tuple[int, int, int, float, Row]] = []  # lane, tries, turn, since, row
+        self._turns = count()
+        self._idle: dict[int, threading.Event] = {}  # sender → what wakes it
+        self._busy: dict[int, float] = {}  # sender → since when it is awake, or at its mail
+        self._held: dict[str, float] = {}  # id → since when the lease is ours
+        self._done: list[Row] = []
+        self._domains: Counter[str] = Counter()
+        self._notices = 0
+        self._slot = 0.0
+        self._paused = False
+        self._doubts = 0
+        self._breaker = Breaker(self._steady)
 
     # ---- for whoever has something to send
-    def put(self, t: Tx, kind: str, ref: str, not_after: int) -> None:
-        """Queue one mail in the caller's transaction: both are kept, or neither."""
-        now = self.clock()
-        t.q(
-            "insert into outbox (id, kind, ref, state, created_at, not_after, next_at)"
-            " values (:id, :kind, :ref, 'queued', :now, :not_after, :now)",
-            id=f"{int(now * 1000):012x}{os.urandom(10).hex()}",  # sorts by time: first come, first sent
-            kind=kind,
-            ref=ref,
-            now=int(now),
-            not_after=not_after,
-        )
-        t.on_commit(self._wake.set)
+    def put(self, t: Tx, kind: str, ref: str, not_after: int, lane: int = 0) -> None:
+        """Queue one mail in the caller's transaction: both are kept, or neither.
 
-    # ---- the worker
+        lane: 0 when somebody waits for it, 1 for what can wait. What is put while our own senders run is
+        in their hands from the commit on: no claim, and no second commit.
+        """
+        clock = self.clock()
+        now, ours = int(clock), self._running and len(self._queue) < HAND
+        row = {
+            "id": f"{int(clock * 1000):012x}{os.urandom(10).hex()}",  # sorts by time
+            "kind": kind,
+            "ref": ref,
+            "state": "sending" if ours else "queued",
+            "lane": lane,
+            "created_at": now,
+            "not_after": not_after,
+            "next_at": now + LEASE_SECONDS if ours else now,
+            "tries": int(ours),
+            "reply": "",
+            "losses": 0,
+        }
+        mailrows.put(t, row)
+        if ours:
+            t.on_commit(lambda: self._hand([row]))
+
+    def alive(self) -> bool:
+        """Are all threads there, and did the keeper look at the table lately? For /readyz."""
+        there = bool(self._threads) and all(thread.is_alive() for thread in self._threads)
+        return there and self._steady() - self._beat < ALIVE_SECONDS
+
+    def slow(self) -> bool:
+        """Does any mail wait for longer than people expect? The same for everybody who asks."""
+        now = int(self.clock())
+        return mailrows.slow(self.db, now, now - SLOW_SECONDS)
+
+    # ---- for the operator
+    def queue(self) -> Queue:
+        """What there is, over all processes."""
+        now = int(self.clock())
+        (states, oldest), told = mailrows.counts(self.db, now), mailrows.told(self.db)
+        alive = [
+            why
+            for name, (why, at) in told.items()
+            if name.startswith("worker ") and at > now - 3 * BEAT_SECONDS
+        ]
+        return Queue(states, oldest, PAUSED in told, max(alive, default=""), len(alive))
+
+    def rows(self, states: Sequence[str], limit: int, offset: int) -> list[Row]:
+        """One page of the mails in these states (in all, when there are none named), newest first."""
+        return mailrows.newest(self.db, states, limit, offset)
+
+    def row(self, id: str) -> Row | None:
+        return mailrows.by_id(self.db, id)
+
+    def retry(self, id: str) -> bool:
+        """Try one at once. False when it is over, or its time is."""
+        with self.db.tx() as t:
+            return mailrows.again(t, id, int(self.clock()))
+
+    def drop(self, id: str) -> bool:
+        """Never send it. False when it is over, or on its way at this moment."""
+        with self.db.tx() as t:
+            return mailrows.drop(t, id, "dropped by an operator")
+
+    def pause(self, on: bool) -> None:
+        """Nothing leaves any process, within a second; or it goes on. What is put meanwhile is kept."""
+        with self.db.tx() as t:
+            if on:
+                mailrows.tell(t, PAUSED, "", int(self.clock()))
+            else:
+                mailrows.untell(t, PAUSED)
+
+    def drain(self) -> int:
+        """Send all that is due now, in this thread; returns how many rows were handled."""
+        handled = 0
+        while self._due() and (rows := self._claim(1)) and (done := self._send(rows[0])):
+            handled += 1
+            with self.db.tx() as t:
+                mailrows.note(t, done)
+            if done["state"] == "queued" and done["next_at"] <= self.clock():
+                break  # the provider's trouble: the next would fare no better
+        return handled
+
+    # ---- the life of the threads
     async def lifespan(self, app: Any) -> AsyncIterator[None]:
-        """For `FastHTML(lifespan=…)`: the worker lives as long as the app."""
+        """For `FastHTML(lifespan=…)`: the senders live as long as the app."""
         self.start()
         yield
         await run_in_threadpool(self.stop)
 
     def start(self) -> None:
         self._stopping.clear()
-        self._beat = time.monotonic()
-        self._thread = threading.Thread(target=self._work, name="outbox", daemon=True)
-        self._thread.start()
+        self._beat, self._running = self._steady(), True
+        jobs = [self._keep, *[self._sender] * SENDERS]
+        self._threads = [
+            threading.Thread(target=job, name=f"outbox {n}", daemon=True)
+            for n, job in enumerate(jobs)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
-        """Finish the mail in hand; what is left stays in the table."""
+        """Finish the mails in hand; what is left goes back to the table, for others to take at once."""
+        self._running = False
         self._stopping.set()
-        self._wake.set()
-        if self._thread:
-            self._thread.join(DRAIN_SECONDS)
+        with self._lock:
+            for wake in self._idle.values():
+                wake.set()
+        for thread in self._threads:
+            thread.join(DRAIN_SECONDS + 1)
         self.transport.close()
 
-    def alive(self) -> bool:
-        """Is the worker there, and did it look at the table lately? For /readyz."""
-        return bool(
-            self._thread
-            and self._thread.is_alive()
-            and time.monotonic() - self._beat < ALIVE_SECONDS
-        )
-
-    def slow(self) -> bool:
-        """Does any mail wait for longer than people expect? The same for everybody who asks."""
-        sql = (
-            "select 1 from outbox where state in ('queued', 'sending') and created_at < :before"
-            " and not_after > :now limit 1"
-        )
-        now = int(self.clock())
-        return bool(self.db.q(sql, before=now - SLOW_SECONDS, now=now))
-
-    def drain(self) -> int:
-        """Send all that is due now, in this thread; returns how many rows were handled."""
-        count, done = 0, None
-        while self._due() and (row := self._next(done)):
-            count, done = count + 1, self._send(row)
-        if done:
-            self._close(done)
-        return count
-
-    def _work(self) -> None:
-        done: Row | None = None  # the mail that left last: noted together with the next claim
+    # ---- senders
+    def _sender(self) -> None:
+        wake, me = threading.Event(), threading.get_ident()
         while not self._stopping.is_set():
-            self._wake.clear()  # before looking: what is put while we look wakes us again
-            self._beat = time.monotonic()
-            try:
-                if self._due():
-                    row = self._next(done)
-                    done = self._send(row) if row else None
-                elif done and not self._wake.wait(random.uniform(*NOTE_SECONDS)):  # noqa: S311
-                    self._close(done)
-                    done = None
-                elif done or self._wake.wait(POLL_SECONDS):
-                    self._stopping.wait(random.uniform(*PAUSE_SECONDS))  # noqa: S311
-            except Unavailable as error:
-                # What became of the last mail is noted when the database is back.
-                log.error("the database is away (%s); trying again", error)
-                self._stopping.wait(POLL_SECONDS)
-            except Exception:
-                log.exception("the worker could not go on; trying again")
-                self._stopping.wait(POLL_SECONDS)
-        if done:
-            with suppress(Unavailable):  # then the lease brings it back
-                self._close(done)
+            with self._lock:
+                row = self._next()
+                if row:
+                    self._busy[me] = self._steady()
+                elif self._stopping.is_set():  # under the lock, or nobody would wake us again
+                    return
+                else:
+                    wake.clear()
+                    self._busy.pop(me, None)
+                    self._idle[me] = wake
+            if row is None:
+                wake.wait()
+                self._stopping.wait(random.uniform(*PAUSE_SECONDS))  # noqa: S311
+                continue
+            self._wait_for_slot()
+            done = self._send(row)
+            with self._lock:
+                self._notices -= row["lane"] > 0
+                if done:
+                    self._done.append(done)
+                else:
+                    self._push([row])
+                self._nudge()
 
-    def _due(self) -> bool:
-        """Most looks find nothing, and a read needs no write lock."""
-        sql = (
-            "select 1 from outbox where state in ('queued', 'sending') and next_at <= :now limit 1"
-        )
-        return bool(self.db.q(sql, now=int(self.clock())))
+    def _next(self) -> Row | None:
+        """The next mail that may leave now. It counts as one on its way."""
+        if self._paused or not self._breaker.allows():
+            return None
+        passed, found = [], None
+        while self._queue and not found:
+            turn = heapq.heappop(self._queue)
+            row = turn[-1]
+            notices = row["lane"] and self._notices >= NOTICE_SENDERS
+            if notices or self._domains[row.get("domain", "")] >= PER_DOMAIN:
+                passed.append(turn)
+            else:
+                found = row
+        for turn in passed:
+            heapq.heappush(self._queue, turn)
+        if found:
+            self._breaker.passing()
+            self._notices += found["lane"] > 0
+        return found
 
-    def _next(self, done: Row | None) -> Row | None:
-        """Note what became of one row and claim the next, in one transaction."""
-        now = int(self.clock())
-        # Lost in a power cut, the mail goes out once more: as "at least once" has it.
-        with self.db.tx(durable=False) as t:
-            if done:
-                self._note(t, done)
-            rows = t.q(self._claim_sql, now=now, lease=now + LEASE_SECONDS)
-        return rows[0] if rows else None
+    def _wait_for_slot(self) -> None:
+        if self._gap:
+            with self._lock:
+                now = self._steady()
+                self._slot = max(now, self._slot + self._gap)
+            self._stopping.wait(self._slot - now)
 
-    def _close(self, done: Row) -> None:
-        with self.db.tx(durable=False) as t:
-            self._note(t, done)
+    def _hand(self, rows: list[Row]) -> None:
+        """Rows that are ours from now on."""
+        with self._lock:
+            self._push(rows)
+            self._nudge()
 
-    def _note(self, t: Tx, done: Row) -> None:
-        # `tries` is the fence: a worker that slept through its lease must not overwrite the next.
-        t.q(
-            "update outbox set state = :state, reply = :reply, next_at = :next_at"
-            " where id = :id and tries = :tries",
-            **{k: done[k] for k in ("id", "tries", "state", "reply", "next_at")},
-        )
+    def _push(self, rows: list[Row]) -> None:
+        now = self._steady()
+        for row in rows:
+            self._held.setdefault(row["id"], now)
+            # What failed comes after what was not tried yet: one mail that breaks every connection must
+            # not be the only one that is tried while the provider is in trouble.
+            turn = (row["lane"], row["tries"], next(self._turns), now, row)
+            heapq.heappush(self._queue, turn)
 
-    def _send(self, row: Row) -> Row:
-        """The row with its new state. One mail's trouble is its own: nothing is raised."""
+    def _nudge(self) -> None:
+        """Wake a sender if one is needed. As few as do: each has a connection of its own."""
+        if not (self._queue and self._idle) or self._paused or not self._breaker.allows():
+            return
+        before = self._steady() - PATIENCE_SECONDS
+        if all(since < before for since in self._busy.values()) or self._queue[0][3] < before:
+            sender, wake = self._idle.popitem()
+            self._busy[sender] = self._steady()
+            wake.set()
+
+    # ---- one mail
+    def _send(self, row: Row) -> Row | None:
+        """The row with its new state; None when enough are on their way to its domain. One mail's
+        trouble is its own: nothing is raised."""
         now = self.clock()
         if now > row["not_after"]:
             return row | {"state": "expired"}
@@ -193,32 +319,181 @@ class Outbox:
             if letter is None:
                 log.info("mail %s: nothing to say any more, or nobody to say it to", row["id"])
                 return row | {"state": "void"}
-            message = Message(row["id"], row["created_at"], self.sender, letter)
-            reply = self.transport.deliver(message)
+            row["domain"] = letter.to.rpartition("@")[2]
+            if not self._enter(row["domain"]):
+                return None
+            try:
+                message = Message(row["id"], row["created_at"], self.sender, letter)
+                reply = self.transport.deliver(message)
+            finally:
+                self._leave(row["domain"])
+        except Unavailable as error:
+            return self._later(row, f"the database is away ({error})", RETRY_SECONDS[0])
+        except Fault as fault:
+            return self._failed(row, fault)
         except Exception as error:
-            return self._failed(row, now, error)
+            # Poison: it would fail in the same way for ever. The class and no more: an error's text may
+            # quote what was to be sent.
+            log.exception("mail %s could not be written", row["id"])
+            return row | {"state": "dead", "reply": type(error).__name__}
         log.debug("mail %s accepted", row["id"])
+        with self._lock:
+            self._doubts = 0
+            if self._breaker.good():
+                log.warning("mail goes out again")
         return row | {"state": "accepted", "reply": reply}
 
-    def _failed(self, row: Row, now: float, error: Exception) -> Row:
-        # The class and no more: an error's text may quote what was sent.
-        code = getattr(error, "smtp_code", "")
-        reply = f"{type(error).__name__} {code}".strip()
+    def _enter(self, domain: str) -> bool:
+        with self._lock:
+            free = self._domains[domain] < PER_DOMAIN
+            self._domains[domain] += free
+        return free
+
+    def _leave(self, domain: str) -> None:
+        with self._lock:
+            self._domains[domain] -= 1
+            if not self._domains[domain]:
+                del self._domains[domain]
+
+    def _failed(self, row: Row, fault: Fault) -> Row:
+        reply = str(fault)
+        if fault.what == HOLD and fault.of_one and self._doubted():
+            # A policy of that recipient's server alone: whoever types its address must not stop all mail.
+            fault = Fault(RETRY, reply)
+        if fault.what in (HOLD, LOST):
+            with self._lock:
+                if self._breaker.fault(reply, fault.seconds):
+                    log.error("mail is held up, the provider says: %s", reply)
+        if fault.what == DEAD:
+            log.warning("mail %s will not be sent (%s)", row["id"], reply)
+            if fault.cause == "recipient":  # and not a mail of ours that can't be written
+                with suppress(Unavailable):  # then the next mail finds out
+                    self.refused(row["kind"], row["ref"])
+            return row | {"state": "dead", "reply": reply}
+        if fault.what == HOLD:
+            return self._later(row, reply, 0)
+        if fault.what == LOST:
+            # Very likely it has arrived. One more copy with the same Message-ID is better than none; a
+            # third would help nobody.
+            row = row | {"losses": row["losses"] + 1}
+            if row["losses"] > 1:
+                return row | {"state": "accepted", "reply": f"twice, and no answer: {reply}"}
+            silent = fault.cause == "silent"
+            return self._later(row, reply, SILENT_SECONDS if silent else LOST_SECONDS)
         wait = RETRY_SECONDS[min(row["tries"], len(RETRY_SECONDS)) - 1]
-        log.warning("mail %s not accepted (%s); again in %d s", row["id"], reply, wait)
-        return row | {"state": "queued", "reply": reply, "next_at": int(now) + wait}
+        return self._later(row, reply, wait if row["lane"] else min(wait, CODE_RETRY_SECONDS))
+
+    def _doubted(self) -> bool:
+        with self._lock:
+            self._doubts += 1
+            return self._doubts < DOUBTS
+
+    def _later(self, row: Row, reply: str, seconds: int) -> Row:
+        wait = seconds * random.uniform(1 - RETRY_JITTER, 1 + RETRY_JITTER)  # noqa: S311
+        if seconds:
+            log.warning("mail %s not accepted (%s); again in %.0f s", row["id"], reply, wait)
+        # Not later than its end, so that its state is told then.
+        next_at = min(round(self.clock() + wait), row["not_after"] + 1)
+        if not seconds:
+            next_at = int(self.clock())
+        return row | {"state": "queued", "reply": reply, "next_at": next_at}
+
+    # ---- the keeper
+    def _keep(self) -> None:
+        polled, told, said = 0.0, 0.0, ""
+        while not self._stopping.wait(random.uniform(*REST_SECONDS)):  # noqa: S311
+            now = self._steady()
+            try:
+                self._note()
+                if now - polled >= POLL_SECONDS:
+                    polled = now if self._poll() else 0.0  # at once when there is more
+                if now - told >= BEAT_SECONDS or self._breaker.why != said:
+                    told, said = now, self._breaker.why
+                    self._tell(said)
+                self._beat = now
+            except Unavailable as error:
+                # What became of the last mails is noted when the database is back.
+                log.error("the database is away (%s); trying again", error)
+            except Exception:
+                log.exception("the keeper could not go on; trying again")
+        with suppress(Unavailable):  # then the leases end, and others take them
+            self._let_go()
+
+    def _note(self) -> None:
+        """All that has become of mails since the last time, in one commit."""
+        with self._lock:
+            done = list(self._done)
+        if not done:
+            return
+        # Lost in a power cut, they go out once more: as "at least once" has it.
+        with self.db.tx(durable=False) as t:
+            for row in sorted(done, key=lambda row: row["id"]):
+                mailrows.note(t, row)
+        with self._lock:
+            del self._done[: len(done)]
+            for row in done:
+                self._held.pop(row["id"], None)
+
+    def _poll(self) -> bool:
+        """Sweep, hold on to what is in hand, and take what is due. False when there may be more of that."""
+        self._paused = PAUSED in mailrows.told(self.db)
+        now = int(self.clock())
+        with self._lock:
+            late = [turn for turn in self._queue if now > turn[-1]["not_after"]]
+            if late:
+                self._queue = [turn for turn in self._queue if now <= turn[-1]["not_after"]]
+                heapq.heapify(self._queue)
+                self._done += [turn[-1] | {"state": "expired"} for turn in late]
+            room = not self._paused and len(self._queue) < BATCH // 2
+        self._renew()
+        rows = self._claim(BATCH) if room and self._due() else []
+        self._hand(rows)  # nudges also when there are none: a moment to try may have come
+        return len(rows) < BATCH
+
+    def _renew(self) -> None:
+        now, steady = int(self.clock()), self._steady()
+        with self._lock:
+            ours = [id for id, since in self._held.items() if since < steady - RENEW_SECONDS]
+            for id in ours:
+                self._held[id] = steady
+        for i in range(0, len(ours), BATCH):
+            with self.db.tx(durable=False) as t:
+                mailrows.renew(t, sorted(ours[i : i + BATCH]), now + LEASE_SECONDS)
+
+    def _due(self) -> bool:
+        return mailrows.due(self.db, int(self.clock()))
+
+    def _claim(self, most: int) -> list[Row]:
+        now = int(self.clock())
+        with self.db.tx(durable=False) as t:
+            return mailrows.claim(t, self.db.skip_locked, now, now + LEASE_SECONDS, most)
+
+    def _tell(self, why: str) -> None:
+        with self.db.tx(durable=False) as t:
+            mailrows.tell(t, self._name, why, int(self.clock()))
+
+    def _let_go(self) -> None:
+        """The queue at once; then what senders have at the server, as they get done with it."""
+        until = time.monotonic() + DRAIN_SECONDS
+        self._give_back()
+        for thread in self._threads[1:]:
+            while thread.is_alive() and time.monotonic() < until:
+                thread.join(0.1)
+                self._note()
+                self._renew()
+        self._give_back()  # what was put at the last moment
+        with self.db.tx() as t:
+            mailrows.untell(t, self._name)
+
+    def _give_back(self) -> None:
+        now = int(self.clock())
+        with self._lock:
+            left = [turn[-1] for turn in self._queue]
+            self._queue.clear()
+            self._done += [row | {"state": "queued", "next_at": now} for row in left]
+        self._note()
 
 
 def purge(db: Database, now: float, step: int = 500) -> int:
     """Delete the rows of mails that are over for a week. Says how many."""
-    gone = 0
-    while True:
-        rows = db.q(
-            "delete from outbox where id in (select id from outbox where id < :before"
-            " and state not in ('queued', 'sending') order by id limit :step) returning id",
-            before=f"{int((now - KEPT_SECONDS) * 1000):012x}",  # ids sort by time
-            step=step,
-        )
-        gone += len(rows)
-        if len(rows) < step:
-            return gone
+    return mailrows.purge(db, f"{int((now - KEPT_SECONDS) * 1000):012x}", step)

@@ -143,6 +143,12 @@ def secret_key(value: str) -> str:
     return value
 
 
+def token(value: str) -> str:
+    if not re.fullmatch(r"[!-~]{8,200}", value):
+        raise Bad("must be a key as the provider shows it: 8 to 200 ASCII characters, no blanks")
+    return value
+
+
 def limits(value: str) -> tuple[tuple[int, int], ...]:
     """`5/1h, 10/24h` → ((5, 3600), (10, 86400)), shortest window first."""
     units, found = {"s": 1, "m": 60, "h": 3600, "d": 86400}, {}
@@ -199,15 +205,19 @@ SETTINGS = (
     Setting("DATABASE_URL", "", database_url, "sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME", "sqlite:///DATA_DIR/vestibule.db", secret=True),
     Setting("SECRET_KEY", "", secret_key, "at least 32 characters; `manage.py new-secret` prints one", "development makes and keeps one", secret=True),
     Setting("SECRET_KEY_PREVIOUS", "", secret_key, "the key before this one, while a rotation lasts", secret=True),
-    Setting("MAIL_BACKEND", "", choice("console", "smtp", "none"), "console prints (development only); none sends nothing, and the page says so", "development console; else smtp"),
+    Setting("MAIL_BACKEND", "", choice("console", "smtp", "resend", "none"), "console prints (development only); resend sends over HTTPS, where SMTP is blocked; none sends nothing, and the page says so", "development console; else smtp"),
     Setting("SMTP_HOST", "smtp.gmail.com", text, "mail server"),
     Setting("SMTP_PORT", "587", whole(1, 65535), "587 for starttls, 465 for tls"),
     Setting("SMTP_USER", "", text, "with Gmail the full address"),
     Setting("SMTP_PASSWORD", "", text, "with Gmail an app password", secret=True),
     Setting("SMTP_SECURITY", "", choice("starttls", "tls", "none"), "certificates are verified; none only to a loopback host", "starttls; tls on port 465"),
+    Setting("RESEND_API_KEY", "", token, "with resend: a key that may send", secret=True),
+    Setting("RESEND_API_URL", "https://api.resend.com", origin, "with resend: where its API is"),
     Setting("MAIL_FROM", "", address, "sender's address", "SMTP_USER"),
     Setting("MAIL_FROM_NAME", "", name, "sender's name", "APP_NAME"),
     Setting("MAIL_REPLY_TO", "", address, "where answers go"),
+    Setting("MAIL_RATE", "", number(0.01, 1000, "mails a second"), "mails a second that one process sends at most, such as 1 or 0.5", "no limit"),
+    Setting("MAIL_ORIGIN_BOUND", "false", yes_or_no, "the last line of a code mail's text is @host #code, for who reads mails by program"),
     Setting("CODE_TTL_MINUTES", "15", number(1, 60, "minutes"), "how long a code works; decimals allowed"),
     Setting("CODE_LENGTH", "6", whole(6, 10), "digits in a code"),
     Setting("CODE_IN_SUBJECT", "false", yes_or_no, "the code in the mail's subject, too"),
@@ -352,7 +362,10 @@ def _contradictions(v: Mapping[str, Any], written: Mapping[str, str]) -> list[tu
         ):
             bad("BASE_URL", "must start with https:// in production")
         if v["MAIL_BACKEND"] == "console":
-            bad("MAIL_BACKEND", "console prints sign-in codes; in production write smtp or none")
+            bad(
+                "MAIL_BACKEND",
+                "console prints sign-in codes; in production write smtp, resend or none",
+            )
         if v["MAIL_BACKEND"] != "none" and not v["MAIL_FROM"]:
             bad("MAIL_FROM", "is missing; write the sender's address (or an address as SMTP_USER)")
     if not _is_host(v["HOST"]):
@@ -362,6 +375,11 @@ def _contradictions(v: Mapping[str, Any], written: Mapping[str, str]) -> list[tu
             ("SMTP_PASSWORD", "SMTP_USER") if v["SMTP_USER"] else ("SMTP_USER", "SMTP_PASSWORD")
         )
         bad(missing, f"is missing while {other} is set; write both or neither")
+    if v["MAIL_BACKEND"] == "resend" and not v["RESEND_API_KEY"]:
+        bad("RESEND_API_KEY", "is missing; write the key that resend.com/api-keys made")
+    api = urlsplit(v["RESEND_API_URL"])
+    if api.scheme != "https" and not _is_loopback(api.hostname):
+        bad("RESEND_API_URL", "must start with https://, or the key would travel in clear text")
     if v["SMTP_SECURITY"] == "none" and not _is_loopback(v["SMTP_HOST"]):
         bad("SMTP_SECURITY", "none sends codes in clear text; write starttls or tls")
     if v["SESSION_IDLE_DAYS"] > v["SESSION_MAX_DAYS"]:
@@ -432,6 +450,8 @@ def new_secret() -> str:
 
 def masked(settings: Settings) -> dict[str, str]:
     """Name → value as text, with secrets hidden; for `manage.py config`."""
+    # With some providers the user is the key itself.
+    key_as_user = settings.smtp_user == settings.smtp_password
     shown = {}
     for setting in SETTINGS:
         value = getattr(settings, setting.name.lower())
@@ -440,7 +460,8 @@ def masked(settings: Settings) -> dict[str, str]:
         elif setting.name == "DATABASE_URL":
             shown[setting.name] = _without_password(value)
         else:
-            shown[setting.name] = "***" if setting.secret else _written(value)
+            secret = setting.secret or (setting.name == "SMTP_USER" and key_as_user)
+            shown[setting.name] = "***" if secret else _written(value)
     return shown
 
 

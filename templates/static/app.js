@@ -75,6 +75,10 @@
     var button = event.target.closest("button[data-copy]");
     if (!button) return;
     navigator.clipboard.writeText(button.dataset.copy).then(function () {
+      document.querySelectorAll("button[data-copy][data-label]").forEach(function (other) {
+        other.textContent = other.dataset.label; // only one of them is on the clipboard
+      });
+      button.dataset.label = button.textContent;
       button.textContent = button.dataset.copied;
     });
   });

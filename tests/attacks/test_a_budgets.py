@@ -479,10 +479,10 @@ def where(dotted):
 
 
 def test_A10_sessions_begin_in_one_place_after_a_challenge_was_consumed():
-    assert where("sessions.start") == [("auth/signin.py", "_admit")]
+    assert where("sessions.start") == [("auth/arriving.py", "_admit")]
     assert where("self._admit") == [
-        ("auth/signin.py", "open_link"),
-        ("auth/signin.py", "verify_code"),
+        ("auth/codes.py", "verify_code"),
+        ("auth/links.py", "open_link"),
     ]
     # By no other name, and by no SQL of somebody's own.
     for file, tree in sources().items():
@@ -496,7 +496,7 @@ def test_A10_sessions_begin_in_one_place_after_a_challenge_was_consumed():
         texts = [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)]
         inserts = [t for t in texts if isinstance(t, str) and re.search(r"into\s+sessions\b", t)]
         assert bool(inserts) == (file == "auth/sessions.py"), file
-    ((admit, start),) = calls(sources()["auth/signin.py"], "sessions.start")
+    ((admit, start),) = calls(sources()["auth/arriving.py"], "sessions.start")
     ((_, consume),) = calls(admit, "challenges.consume")
     (block,) = (n for n in ast.walk(admit) if isinstance(n, ast.With))
     assert ast.unparse(block.items[0]) == "self.db.tx() as t"
@@ -508,14 +508,14 @@ def test_A10_sessions_begin_in_one_place_after_a_challenge_was_consumed():
 
 
 def test_A10_six_digits_are_compared_in_one_place_after_they_were_counted():
-    assert where("self._spend") == [("auth/signin.py", "verify_code")]
-    assert where("self.limits.guess") == [("auth/signin.py", "verify_code")]
-    assert where("challenges.spend") == [("auth/signin.py", "_spend")]
+    assert where("self._spend") == [("auth/codes.py", "verify_code")]
+    assert where("self.limits.guess") == [("auth/codes.py", "verify_code")]
+    assert where("challenges.spend") == [("auth/codes.py", "_spend")]
     for file, tree in sources().items():
         for function, call in calls(tree, "same"):
             compared = {ast.unparse(argument) for argument in call.args}
             if compared & {"code", "expected"} and function.name != "_by_link":
-                assert (file, function.name) == ("auth/signin.py", "verify_code")
+                assert (file, function.name) == ("auth/codes.py", "verify_code")
     # What begins in the browser begins there, too.
     assert where("auth.admit") == [
         ("auth/routes.py", "open_link"),

@@ -8,9 +8,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from auth import signin
+from auth.events import Source
 from auth.keys import Keys
 from auth.known import Browser
+from auth.policy import Refused
 from tests.conftest import SECRET
 from tests.serving import Tab, together
 
@@ -201,7 +202,7 @@ def test_A9_no_step_can_be_skipped(house, ada):
 
 
 def source():
-    return signin.Source()
+    return Source()
 
 
 class Story(RuleBasedStateMachine):
@@ -235,7 +236,7 @@ class Story(RuleBasedStateMachine):
     def resend(self):
         try:
             self.doorkeeper.resend_code(self.browser)
-        except signin.Refused:
+        except Refused:
             pass
         else:
             challenge = self.challenge()
@@ -250,7 +251,7 @@ class Story(RuleBasedStateMachine):
         code = found[1] if found else "000000"
         try:
             arrival = self.doorkeeper.verify_code(code if right else wrong(code), "", self.browser)
-        except signin.Refused as refused:
+        except Refused as refused:
             if refused.reason.startswith("code_wrong"):
                 self.compared += 1
             assert not (

@@ -623,6 +623,53 @@ def test_E5_notices_have_no_url_but_ours(house, ada):
     assert not BeautifulSoup(notice.html, "html.parser")("a")
 
 
+# ---- E7
+# What a stranger could want to have mailed in our name, and T15: what Python's own parser made two of.
+CARRIED = [
+    "Visit http://evil",
+    "Visit http://evil Chrome/1 (Windows NT 10.0)",
+    "=?UTF-8?Q?=0A?=Bcc: x@evil",
+    "alice@example.org)bob@evil.org",
+    "victim@evil.org, attacker@evil.org",
+    "/evil?to=http://evil",
+    "482913 evil 482913",
+]
+
+
+@pytest.mark.parametrize("text", CARRIED)
+def test_E7_nothing_that_a_stranger_sends_is_in_the_mail(house, ada, text):
+    """The same mail, to the byte, as for an unknown device that sends nothing."""
+    words = []
+    for sent in ("", text):
+        door, names = house.door(), ("User-Agent", "Referer", "Accept-Language", "X-Forwarded-For")
+        for name in (*names, "X-Forwarded-Host", "Sec-CH-UA", "X-Real-IP", "From", "Via"):
+            door.client.headers[name] = sent
+        query = f"?{'&'.join(f'{k}={sent}' for k in ('next', 'email', 'subject'))}" if sent else ""
+        more = {"name": sent, "subject": sent, "organisation": sent, "to": sent}
+        headers = {"Sec-Fetch-Site": "same-origin", "Cookie": f"timezone={sent}; lang={sent}"}
+        fields = {"email": f" {ada.upper()}\n", "next": sent, "timezone": sent} | more
+        answer = door.client.post(f"/create_code{query}", data=fields, headers=headers)
+        assert answer.status_code == 303
+        house.outbox.drain()
+        message = house.mailbox.messages[-1]
+        letter, raw = message.letter, message.as_bytes().decode("ascii")
+        assert "evil" not in raw
+        code, link = SIX.findall(letter.text)[0], secret_of(LINK.findall(letter.text)[0])
+        for what in (code, link, message.id, "an unknown device", "Chrome on Windows"):
+            raw = raw.replace(what, "⟦⟧")
+        words.append(raw)
+    assert words[0] == words[1]
+
+
+@pytest.mark.parametrize("text", CARRIED)
+def test_E7_an_address_that_is_more_than_an_address_gets_no_mail(build, text):
+    house = build(SIGNUP="open")
+    for typed in (text, f"ada@example.org {text}", f'"{text}" <ada@example.org>'):
+        assert house.door().ask(typed).status_code == 422, typed
+    house.outbox.drain()
+    assert not house.mailbox.messages
+
+
 # ---- D2
 def test_D2_an_attackers_link_opens_nothing_in_another_browser(house, ada):
     house.add(MALLORY)

@@ -500,7 +500,7 @@ def test_F3_nothing_typed_reaches_the_wire_but_one_address(post_office):
     assert len(recorder.mails) == len(taken) >= len(ODD)
     sent = {}
     for mail in recorder.mails:
-        address = mail[1][0][len(b"rcpt TO:<") : -1]
+        address = mail[1][0][len(b"RCPT TO:<") : -1]
         assert well_formed(mail, address)
         sent[address.decode()] = sent.get(address.decode(), 0) + 1
     wanted = [address for _, address in taken]
@@ -543,7 +543,7 @@ def test_F3_a_poisoned_row_never_reaches_the_wire(post_office):
     good = house.door(client="10.99.0.1")
     good.ask("good@example.org")
     house.outbox.drain()
-    assert [mail[1] for mail in recorder.mails] == [[b"rcpt TO:<good@example.org>"]]
+    assert [mail[1] for mail in recorder.mails] == [[b"RCPT TO:<good@example.org>"]]
     assert b"evil" not in recorder.raw
 
 
@@ -605,7 +605,7 @@ def test_F4_what_two_parsers_read_differently_is_refused(post_office):
     taken = ask_each(house, DIFFERENTIAL + READ_ALIKE)
     assert [vector for vector, _ in taken] == READ_ALIKE
     got = [mail[1] for mail in recorder.mails]
-    assert sorted(got) == sorted([b"rcpt TO:<%s>" % a.encode()] for _, a in taken)
+    assert sorted(got) == sorted([b"RCPT TO:<%s>" % a.encode()] for _, a in taken)
 
 
 def test_F4_a_domain_rule_can_not_be_talked_around(build):

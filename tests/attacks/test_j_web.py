@@ -588,9 +588,9 @@ class Faulty:
         return self._q(self.real.q, sql, params)
 
     @contextmanager
-    def tx(self, lock=None):
+    def tx(self, lock=None, **how):
         self.fuse.ask()
-        with self.real.tx(lock) as t:
+        with self.real.tx(lock, **how) as t:
             yield FaultyTx(self, t)
             self.fuse.ask()  # at the commit: taken back
         self.fuse.ask()  # after it: kept, and nobody was told

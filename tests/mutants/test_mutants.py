@@ -32,6 +32,7 @@ A, B = "tests/attacks/test_a_code.py", "tests/attacks/test_b_enumeration.py"
 BUDGETS, TIMING = "tests/attacks/test_a_budgets.py", "tests/attacks/test_b_timing.py"
 C, E = "tests/attacks/test_c_limits.py", "tests/attacks/test_e_links.py"
 D, K = "tests/attacks/test_d_browser.py", "tests/attacks/test_k_secrets.py"
+L, M = "tests/faults/test_l_mail.py", "tests/faults/test_m_crashes.py"
 
 MUTANTS = [
     Mutant(
@@ -68,7 +69,7 @@ MUTANTS = [
     Mutant(
         "B1",
         "an unknown address is told so",
-        "auth/signin.py",
+        "auth/asking.py",
         (
             (
                 "told = self.policy.reveal_unregistered and not who.mailable",
@@ -118,11 +119,11 @@ MUTANTS = [
     Mutant(
         "K2",
         "the code is written down beside the waiting mail",
-        "auth/signin.py",
+        "auth/asking.py",
         (
             (
                 "self._record(t, events.CODE_REQUESTED, address, browser.source)",
-                "self._record(t, events.CODE_REQUESTED, address, browser.source, '', self._code(challenge))",
+                "self._record(t, events.CODE_REQUESTED, address, browser.source, '', self.validity.code(challenge))",
             ),
         ),
         K,
@@ -144,7 +145,7 @@ MUTANTS = [
     Mutant(
         "B3",
         "a registered address is a millisecond's work more",
-        "auth/signin.py",
+        "auth/asking.py",
         (
             (
                 "            mail = self.limits.start(",
@@ -156,7 +157,7 @@ MUTANTS = [
     Mutant(
         "C4",
         "a new sign-in ends the others of its address",
-        "auth/signin.py",
+        "auth/asking.py",
         (
             (
                 "        challenges.create(t, challenge)\n",
@@ -209,14 +210,113 @@ MUTANTS = [
     Mutant(
         "E1",
         "a link signs in whatever browser presses its button",
-        "auth/signin.py",
+        "auth/links.py",
         (
             (
-                "if own and own.address == challenge.address and self._linkable(own, now):",
+                "if own and own.address == challenge.address and self.validity.linkable(own, now):",
                 "if True:",
             ),
         ),
         E,
+    ),
+    Mutant(
+        "E7",
+        "a mail names the device as the browser names itself",
+        "auth/agents.py",
+        (
+            ("    agent = agent[:MAX_AGENT]\n", "    return agent\n"),
+            (") - {_SOME}\n", ")\nLABELS = type('All', (), {'__contains__': lambda *_: True})()\n"),
+        ),
+        "tests/test_emails.py",
+    ),
+    Mutant(
+        "E7",
+        "an invitation takes any name",
+        "templates/emails.py",
+        (("        if fit_for_mail(organisation):\n", "        if organisation:\n"),),
+        "tests/test_emails.py",
+    ),
+    Mutant(
+        "E8",
+        "the hidden first line of a mail has the code",
+        "templates/emails.py",
+        (
+            (
+                'f"It works once, for {valid_for}.",\n            P("Your',
+                '"⟦code⟧",\n            P("Your',
+            ),
+        ),
+        "tests/test_emails.py",
+    ),
+    Mutant(
+        "L4",
+        "a reply that begins with a five is the recipient's fault",
+        "utils/replies.py",
+        (
+            (
+                "    kind, detail = _enhanced(code, text)\n    if code in (421",
+                "    kind, detail = _enhanced(code, text)\n"
+                "    if code // 100 == 5:\n        return DEAD\n    if code in (421",
+            ),
+        ),
+        L,
+    ),
+    Mutant(
+        "L5",
+        "a recipient that does not exist is tried again and again",
+        "utils/replies.py",
+        (
+            (
+                'if detail.startswith("1.") or detail == "2.1":\n        return DEAD',
+                'if detail.startswith("1.") or detail == "2.1":\n        return RETRY',
+            ),
+        ),
+        L,
+    ),
+    Mutant(
+        "L6",
+        "each try has a Message-ID of its own",
+        "utils/message.py",
+        (('f"<{self.id}@', "f\"<{__import__('os').urandom(8).hex()}@"),),
+        L,
+    ),
+    Mutant(
+        "L6",
+        "no answer counts as a refusal, however often",
+        "utils/outbox.py",
+        (('if row["losses"] > 1:', "if False:"),),
+        L,
+    ),
+    Mutant(
+        "L8",
+        "a dead code is sent all the same",
+        "utils/outbox.py",
+        (('        if now > row["not_after"]:', "        if False:"),),
+        L,
+    ),
+    Mutant(
+        "M1",
+        "the mail is queued after the commit",
+        "auth/asking.py",
+        (
+            (
+                "                self._mail_it(t, challenge, mail)\n"
+                "                self._record(t, events.CODE_REQUESTED, address, browser.source)\n",
+                "                self._record(t, events.CODE_REQUESTED, address, browser.source)\n"
+                "        if not told:\n"
+                "            with self.db.tx() as t:\n"
+                "                self._mail_it(t, challenge, mail)\n",
+            ),
+        ),
+        M,
+    ),
+    Mutant(
+        "M3",
+        "the code is used up in a transaction of its own",
+        "auth/arriving.py",
+        (("challenges.consume(t, id, now)", "challenges.consume(self.db, id, now)"),),
+        M,
+        "postgresql",
     ),
 ]
 

@@ -1,0 +1,157 @@
+"""The rows of the outbox: put, claimed, noted, looked at. SQL only; when and how often is outbox.py's affair."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from utils.database import Row
+
+# Materialized: PostgreSQL is free to run a subquery again for each row, and would take more than `most`.
+_CLAIM = """
+with due as materialized (
+    select id from outbox where state in ('queued', 'sending') and next_at <= :now
+     order by lane, next_at, id limit :most {skip})
+update outbox set state = 'sending', tries = tries + 1, next_at = :lease
+ where id in (select id from due) and state in ('queued', 'sending') and next_at <= :now
+returning *
+"""
+
+
+def put(t: Any, row: Row) -> None:
+    t.q(
+        "insert into outbox (id, kind, ref, state, lane, created_at, not_after, next_at, tries)"
+        " values (:id, :kind, :ref, :state, :lane, :created_at, :not_after, :next_at, :tries)",
+        **{k: row[k] for k in _PUT},
+    )
+
+
+_PUT = ("id", "kind", "ref", "state", "lane", "created_at", "not_after", "next_at", "tries")
+
+
+def due(db: Any, now: int) -> bool:
+    """Most looks find nothing, and a read needs no write lock."""
+    sql = "select 1 from outbox where state in ('queued', 'sending') and next_at <= :now limit 1"
+    return bool(db.q(sql, now=now))
+
+
+def claim(t: Any, skip_locked: str, now: int, lease: int, most: int) -> list[Row]:
+    """Take up to `most` rows that are due, or that a dead worker left behind: codes first.
+
+    One statement, so that of several workers in several processes each gets others.
+    """
+    rows: list[Row] = t.q(_CLAIM.format(skip=skip_locked), now=now, lease=lease, most=most)
+    return rows
+
+
+def renew(t: Any, ids: Sequence[str], lease: int) -> None:
+    """These are still in our hands."""
+    keys, named = _named(ids)
+    sql = "update outbox set next_at = :lease where state = 'sending' and id in ({keys})"
+    t.q(sql.replace("{keys}", keys), lease=lease, **named)
+
+
+def note(t: Any, row: Row) -> None:
+    """What became of a row that was claimed."""
+    # `tries` is the fence: a worker that slept through its lease must not overwrite the next.
+    t.q(
+        "update outbox set state = :state, reply = :reply, next_at = :next_at, losses = :losses"
+        " where id = :id and tries = :tries and state = 'sending'",
+        **{k: row[k] for k in ("id", "tries", "state", "reply", "next_at", "losses")},
+    )
+
+
+def slow(db: Any, now: int, before: int) -> bool:
+    """Does a mail wait since `before` for which somebody waits, and that may still leave?"""
+    sql = (
+        "select 1 from outbox where state in ('queued', 'sending') and lane = 0 and created_at < :before"
+        " and not_after > :now limit 1"
+    )
+    return bool(db.q(sql, before=before, now=now))
+
+
+# ---- for the operator
+def counts(db: Any, now: int) -> tuple[dict[str, int], int]:
+    """How many rows there are in each state, and for how many seconds the oldest open one waits."""
+    rows = db.q("select state, count(*) as n from outbox group by state")
+    oldest = db.q("select min(created_at) as at from outbox where state in ('queued', 'sending')")[
+        0
+    ]["at"]
+    return {row["state"]: row["n"] for row in rows}, max(0, now - oldest) if oldest else 0
+
+
+def newest(db: Any, states: Sequence[str], limit: int, offset: int) -> list[Row]:
+    """One page of the rows in these states; all when there are none."""
+    keys, named = _named(states)
+    sql = "select * from outbox {where} order by id desc limit :limit offset :offset"
+    sql = sql.replace("{where}", f"where state in ({keys})" if states else "")
+    rows: list[Row] = db.q(sql, limit=limit, offset=offset, **named)
+    return rows
+
+
+def by_id(db: Any, id: str) -> Row | None:
+    rows: list[Row] = db.q("select * from outbox where id = :id", id=id)
+    return rows[0] if rows else None
+
+
+def again(t: Any, id: str, now: int) -> bool:
+    """Try it at once, if it may still leave."""
+    return bool(
+        t.q(
+            "update outbox set state = 'queued', next_at = :now where id = :id"
+            " and state in ('queued', 'dead') and not_after > :now returning id",
+            id=id,
+            now=now,
+        )
+    )
+
+
+def drop(t: Any, id: str, reply: str) -> bool:
+    """Never send it, and for good; who has it in hand at this moment does."""
+    return bool(
+        t.q(
+            "update outbox set state = 'dead', not_after = 0, reply = :reply"
+            " where id = :id and state = 'queued' returning id",
+            id=id,
+            reply=reply,
+        )
+    )
+
+
+def tell(t: Any, name: str, value: str, now: int) -> None:
+    """What the workers, or an operator, want the others to know."""
+    t.q(
+        "insert into outbox_status (name, value, at) values (:name, :value, :now)"
+        " on conflict (name) do update set value = excluded.value, at = excluded.at",
+        name=name,
+        value=value,
+        now=now,
+    )
+
+
+def untell(t: Any, name: str) -> None:
+    t.q("delete from outbox_status where name = :name", name=name)
+
+
+def told(db: Any) -> dict[str, tuple[str, int]]:
+    """name → (value, when)."""
+    return {row["name"]: (row["value"], row["at"]) for row in db.q("select * from outbox_status")}
+
+
+def purge(db: Any, before: str, step: int) -> int:
+    """Delete rows that are over and older than the id `before`. Says how many."""
+    gone = 0
+    while True:
+        rows = db.q(
+            "delete from outbox where id in (select id from outbox where id < :before"
+            " and state not in ('queued', 'sending') order by id limit :step) returning id",
+            before=before,
+            step=step,
+        )
+        gone += len(rows)
+        if len(rows) < step:
+            return gone
+
+
+def _named(values: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """What goes between the brackets of `in ()`, and its parameters."""
+    named = {f"v{i}": value for i, value in enumerate(values)}
+    return ", ".join(f":{name}" for name in named), named
