@@ -86,8 +86,8 @@ def build(settings: Settings, clock=time.time, transport=None) -> SimpleNamespac
         policy=policy,
         clock=clock,
     )
-    outbox.render = auth.letter
-    outbox.refused = auth.undeliverable
+    outbox.render, outbox.refused = auth.letter, auth.undeliverable
+    outbox.patient = auth.notices
     if settings.development and settings.mail_backend == "console":
         outbox.transport = open_mailbox(app, outbox.transport, templates.mailbox)
     auth.people.ensure_admins(settings.admin_emails)

@@ -22,12 +22,12 @@ from auth.validity import Validity
 class Desk:
     """All that the rules need, as parameters: time, chance and sending included.
 
-    `send(t, kind, ref, not_after, lane=0)` queues a mail in transaction t; lane 1 when nobody waits for it.
+    `send(t, kind, ref, not_after)` queues a mail in transaction t.
     """
 
     db: Any
     keys: Keys
-    send: Callable[..., None]
+    send: Callable[[Any, str, str, int], None]
     clock: Callable[[], float]
     policy: Policy = field(default_factory=Policy)
 

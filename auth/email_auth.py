@@ -22,7 +22,7 @@ from auth.caller import Caller, SessionData
 from auth.events import Source
 from auth.gate import Gate, cookie_values, problem, wants_json
 from auth.keys import Keys, digest, looks_like_token, split_device
-from auth.known import DEVICE_ENDED, NEW_DEVICE, Browser
+from auth.known import NOTICES, Browser
 from auth.mailing import CODE_MAIL, NO_MAIL
 from auth.mailroom import MailQueue, Mailroom
 from auth.networks import Network, client_of, networks_of
@@ -109,8 +109,7 @@ class EmailAuth:
     app         a FastHTML app (never `fast_app()`, which serves the working directory)
     db          q, tx, run (see Database); the tables of auth/migrations must be there
     templates   every page and mail (see Templates)
-    send        send(t, kind, ref, not_after, lane=0): queue a mail in transaction t; lane 1 when nobody
-                waits for it
+    send        send(t, kind, ref, not_after): queue a mail in transaction t
     base_url    the origin people open, https:// or loopback
     secret_key  at least 32 characters; previous_key is still accepted for codes on their way
     secure      production: `__Host-` cookies, Secure. False only in development
@@ -124,7 +123,7 @@ class EmailAuth:
         app: Any,
         db: Database,
         templates: Templates,
-        send: Callable[..., None],
+        send: Callable[[Any, str, str, int], None],
         *,
         base_url: str,
         secret_key: str,
@@ -164,6 +163,8 @@ class EmailAuth:
         if mail is not None:
             mail_admin.add_routes(app, self)
 
+    notices = NOTICES  # kinds of mail that nobody waits for
+
     def letter(self, kind: str, ref: str) -> Any:
         """The mail of one outbox row, made at the moment of sending; None when none is due."""
         letter = self._letter(kind, ref)
@@ -183,7 +184,7 @@ class EmailAuth:
             # From BASE_URL, never from a request: a Host header is whatever its sender likes.
             link = found.link and self._link_url + found.link
             return self.templates.code_letter(*found._replace(link=link))
-        if kind in (NEW_DEVICE, DEVICE_ENDED):
+        if kind in self.notices:
             told = self.signin.known.notice(ref)
             return self.templates.notice_letter(kind, *told) if told else None
         raise ValueError(f"no letter of kind {kind}")

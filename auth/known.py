@@ -21,6 +21,7 @@ from auth.users import User
 # Kinds of letters.
 NEW_DEVICE = "new_device"
 DEVICE_ENDED = "device_ended"
+NOTICES = (NEW_DEVICE, DEVICE_ENDED)
 NOTICE_SECONDS = 86400  # a notice that could not leave for so long is no news any more
 
 
@@ -43,7 +44,7 @@ class KnownBrowsers:
     keys: Keys
     policy: Policy
     limits: Limits
-    send: Callable[..., None]
+    send: Callable[[Any, str, str, int], None]
     record: Callable[..., None]
 
     def device_of(self, browser: Browser, address: str, now: int) -> str:
@@ -106,4 +107,4 @@ class KnownBrowsers:
     ) -> None:
         if self.limits.notice(t, kind, address, now):
             ref = f"{user_id}:{now}:{browser.kind}"
-            self.send(t, kind, ref, now + NOTICE_SECONDS, 1)
+            self.send(t, kind, ref, now + NOTICE_SECONDS)

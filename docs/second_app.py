@@ -40,6 +40,7 @@ def create(database_url, base_url, secret_key, transport, secure=True, clock=tim
     known = {"base_url": base_url, "secret_key": secret_key, "secure": secure, "clock": clock}
     auth = EmailAuth(app, db, templates, outbox.put, **known)
     outbox.render = auth.letter
+    outbox.patient = auth.notices
     db.q("insert into roles (name) values ('editor') on conflict (name) do nothing")
 
     @app.get("/dashboard", before=signed_in)

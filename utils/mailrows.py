@@ -1,6 +1,7 @@
 """The rows of the outbox: put, claimed, noted, looked at. SQL only; when and how often is outbox.py's affair."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from utils.database import Row
@@ -14,6 +15,11 @@ update outbox set state = 'sending', tries = tries + 1, next_at = :lease
  where id in (select id from due) and state in ('queued', 'sending') and next_at <= :now
 returning *
 """
+
+
+@cache
+def _claim_sql(skip_locked: str) -> str:
+    return _CLAIM.format(skip=skip_locked)
 
 
 def put(t: Any, row: Row) -> None:
@@ -38,7 +44,7 @@ def claim(t: Any, skip_locked: str, now: int, lease: int, most: int) -> list[Row
 
     One statement, so that of several workers in several processes each gets others.
     """
-    rows: list[Row] = t.q(_CLAIM.format(skip=skip_locked), now=now, lease=lease, most=most)
+    rows: list[Row] = t.q(_claim_sql(skip_locked), now=now, lease=lease, most=most)
     return rows
 
 
@@ -46,7 +52,7 @@ def renew(t: Any, ids: Sequence[str], lease: int) -> None:
     """These are still in our hands."""
     keys, named = _named(ids)
     sql = "update outbox set next_at = :lease where state = 'sending' and id in ({keys})"
-    t.q(sql.replace("{keys}", keys), lease=lease, **named)
+    t.q(_with(sql, keys), lease=lease, **named)
 
 
 def note(t: Any, row: Row) -> None:
@@ -81,8 +87,11 @@ def counts(db: Any, now: int) -> tuple[dict[str, int], int]:
 def newest(db: Any, states: Sequence[str], limit: int, offset: int) -> list[Row]:
     """One page of the rows in these states; all when there are none."""
     keys, named = _named(states)
-    sql = "select * from outbox {where} order by id desc limit :limit offset :offset"
-    sql = sql.replace("{where}", f"where state in ({keys})" if states else "")
+    some = (
+        "select * from outbox where state in ({keys}) order by id desc limit :limit offset :offset"
+    )
+    every = "select * from outbox order by id desc limit :limit offset :offset"
+    sql = _with(some, keys) if states else every
     rows: list[Row] = db.q(sql, limit=limit, offset=offset, **named)
     return rows
 
@@ -149,6 +158,10 @@ def purge(db: Any, before: str, step: int) -> int:
         gone += len(rows)
         if len(rows) < step:
             return gone
+
+
+def _with(sql: str, keys: str) -> str:
+    return sql.replace("{keys}", keys)
 
 
 def _named(values: Sequence[str]) -> tuple[str, dict[str, str]]:

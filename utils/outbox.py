@@ -15,7 +15,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import suppress
 from itertools import count
 from typing import Any, NamedTuple
@@ -76,7 +76,8 @@ class Outbox:
 
     `render(kind, ref)` makes the Letter, or None when there is nothing to say any more (the code was
     used, the address belongs to nobody). `refused(kind, ref)` hears of a recipient that does not exist.
-    Both are given after construction, by who knows the words. `rate`: mails a second at most; None for
+    `patient` are the kinds that leave after all others. All three are given after construction, by who
+    knows the words. `rate`: mails a second at most; None for
     no limit. `clock` says what time it is, in epoch seconds; `steady` how much has passed, for what is
     only in memory.
     """
@@ -94,6 +95,7 @@ class Outbox:
         self._steady = steady
         self.render: Callable[[str, str], Letter | None] = lambda kind, ref: None
         self.refused: Callable[[str, str], object] = lambda kind, ref: None
+        self.patient: Collection[str] = ()
         self._gap = 1 / rate if rate else 0.0
         self._name = f"worker {os.urandom(4).hex()}"
         self._lock, self._stopping = threading.Lock(), threading.Event()
@@ -115,10 +117,10 @@ class Outbox:
         self._breaker = Breaker(self._steady)
 
     # ---- for whoever has something to send
-    def put(self, t: Tx, kind: str, ref: str, not_after: int, lane: int = 0) -> None:
+    def put(self, t: Tx, kind: str, ref: str, not_after: int) -> None:
         """Queue one mail in the caller's transaction: both are kept, or neither.
 
-        lane: 0 when somebody waits for it, 1 for what can wait. What is put while our own senders run is
+        What is put while our own senders run is
         in their hands from the commit on: no claim, and no second commit.
         """
         clock = self.clock()
@@ -128,7 +130,7 @@ class Outbox:
             "kind": kind,
             "ref": ref,
             "state": "sending" if ours else "queued",
-            "lane": lane,
+            "lane": int(kind in self.patient),
             "created_at": now,
             "not_after": not_after,
             "next_at": now + LEASE_SECONDS if ours else now,
@@ -180,12 +182,14 @@ class Outbox:
             return mailrows.drop(t, id, "dropped by an operator")
 
     def pause(self, on: bool) -> None:
-        """Nothing leaves any process, within a second; or it goes on. What is put meanwhile is kept."""
+        """Nothing leaves this process any more, nor within a second the others; or it goes on. What is
+        put meanwhile is kept."""
         with self.db.tx() as t:
             if on:
                 mailrows.tell(t, PAUSED, "", int(self.clock()))
             else:
                 mailrows.untell(t, PAUSED)
+        self._paused = on
 
     def drain(self) -> int:
         """Send all that is due now, in this thread; returns how many rows were handled."""
