@@ -54,6 +54,7 @@ REST_SECONDS = (0.05, 0.5)
 # How long an idle sender waits when there is something to do. By chance again: the request that comes
 # right after would be slower just when a mail is sent at that moment, and tell that one is.
 PAUSE_SECONDS = (0.0, 0.006)
+REMOTE_PAUSE_SECONDS = (0.0, 0.05)  # where a request waits for a database server, and takes that long
 HAND = 1000  # more rows than these wait in the table and not in memory
 BATCH = 200
 DRAIN_SECONDS = 15
@@ -97,6 +98,7 @@ class Outbox:
         self.refused: Callable[[str, str], object] = lambda kind, ref: None
         self.patient: Collection[str] = ()
         self._gap = 1 / rate if rate else 0.0
+        self._pause = REMOTE_PAUSE_SECONDS if db.remote else PAUSE_SECONDS
         self._name = f"worker {os.urandom(4).hex()}"
         self._lock, self._stopping = threading.Lock(), threading.Event()
         self._running = False
@@ -247,7 +249,7 @@ class Outbox:
                     self._idle[me] = wake
             if row is None:
                 wake.wait()
-                self._stopping.wait(random.uniform(*PAUSE_SECONDS))  # noqa: S311
+                self._stopping.wait(random.uniform(*self._pause))  # noqa: S311
                 continue
             self._wait_for_slot()
             done = self._send(row)
