@@ -32,6 +32,14 @@ class Challenge:
     asked_by: str  # the kind of device, one of agents.LABELS, or ""
 
 
+_FIELDS = tuple(Challenge.__dataclass_fields__)
+
+
+def _of(row: dict[str, Any]) -> Challenge:
+    # By name: newer code, in a process beside this one, may have added columns.
+    return Challenge(*[row[name] for name in _FIELDS])
+
+
 def create(t: Any, challenge: Challenge) -> None:
     t.q(
         "insert into challenges (id, browser, purpose, address, nonce, key_id, generation, code_tries,"
@@ -73,7 +81,7 @@ def spend(
         per_challenge=tries_per_challenge,
         link_only=int(link_only),
     )
-    return Challenge(**rows[0]) if rows else None
+    return _of(rows[0]) if rows else None
 
 
 def consume(t: Any, id: str, now: int) -> bool:
@@ -131,12 +139,12 @@ def renew(t: Any, id: str, browser: str, next_path: str) -> None:
 
 def of_browser(t: Any, browser: str) -> Challenge | None:
     rows = t.q("select * from challenges where browser = :browser", browser=browser)
-    return Challenge(**rows[0]) if rows else None
+    return _of(rows[0]) if rows else None
 
 
 def by_id(t: Any, id: str) -> Challenge | None:
     rows = t.q("select * from challenges where id = :id", id=id)
-    return Challenge(**rows[0]) if rows else None
+    return _of(rows[0]) if rows else None
 
 
 def newest(t: Any, address: str) -> Challenge | None:
@@ -146,7 +154,7 @@ def newest(t: Any, address: str) -> Challenge | None:
         " order by link_expires_at desc, issued_at desc limit 1",
         address=address,
     )
-    return Challenge(**rows[0]) if rows else None
+    return _of(rows[0]) if rows else None
 
 
 def hold(t: Any, browser: str) -> Challenge | None:
@@ -155,7 +163,7 @@ def hold(t: Any, browser: str) -> Challenge | None:
         "update challenges set browser = browser where browser = :browser returning *",
         browser=browser,
     )
-    return Challenge(**rows[0]) if rows else None
+    return _of(rows[0]) if rows else None
 
 
 def leave(t: Any, id: str) -> None:
@@ -166,7 +174,7 @@ def leave(t: Any, id: str) -> None:
 def end_all(t: Any, address: str) -> list[Challenge]:
     """All of an address; those that there were."""
     rows = t.q("delete from challenges where address = :address returning *", address=address)
-    return [Challenge(**row) for row in rows]
+    return [_of(row) for row in rows]
 
 
 _LOOK = "select id as key from challenges where id > :after order by id limit :step"

@@ -265,7 +265,7 @@ def test_a_recipient_that_does_not_exist_ends_its_mail_and_no_other(office):
     assert heard == [("code", "b")] and row(one, "b")["reply"] == "550 5.1.1"
 
 
-def test_a_mail_that_can_not_be_written_is_dead_after_one_try(office):
+def test_a_mail_that_can_not_be_written_keeps_no_other_and_ends(office, caplog):
     one = office()
 
     def poisoned(kind, ref):
@@ -277,8 +277,13 @@ def test_a_mail_that_can_not_be_written_is_dead_after_one_try(office):
     with running(one):
         one.put(*[f"p{n}" for n in range(50)], "b", *[f"q{n}" for n in range(50)])
         until(lambda: len(one.provider.delivered) == 100)
+        for tries in (1, 2):
+            until(lambda tries=tries: row(one, "b")["state"] == "queued")
+            assert row(one, "b")["tries"] == tries
+            one.clock.advance(3)
+            until(lambda tries=tries: row(one, "b")["tries"] > tries)
         until(lambda: row(one, "b")["state"] == "dead")
-    assert (row(one, "b")["tries"], row(one, "b")["reply"]) == (1, "KeyError")
+    assert row(one, "b")["reply"] == "KeyError" and "482913" not in caplog.text
 
 
 def test_a_mail_that_is_refused_for_now_is_tried_again_in_seconds(office):
@@ -365,14 +370,109 @@ def test_while_the_provider_is_in_trouble_one_mail_tries_now_and_then(office):
 
 def test_who_names_a_recipient_with_a_policy_of_its_own_stops_nobody_elses_mail(office):
     one, policy = office(), says(HOLD, "550 5.7.1 not here", of_one=True)
-    for ref in ("a", "b", "x", "y", "z"):
+    one.outbox.render = lambda kind, ref: Letter(f"{ref}@{ref[0]}.example", ref, "t", "h")
+    for ref in ("a", "a2", "a3", "b", "x"):
         one.provider.on[ref] = policy
     with running(one):
-        one.put("a", "b", "good")
+        one.put("a", "a2", "a3", "b", "good")  # two domains
         until(lambda: one.provider.delivered == ["good"])
-        assert one.provider.tried[:2] == ["a", "b"] and not one.outbox.queue().held
-        one.put("x", "y", "z")  # but three in a row, and nothing gets through: it is ours
+        assert one.provider.tried[:4] == ["a", "a2", "a3", "b"] and not one.outbox.queue().held
+        one.put("x", "a", "b")  # but three domains in a row, and nothing gets through: it is ours
         until(lambda: one.outbox.queue().held)
+
+
+def test_what_may_be_everybodys_trouble_ends_no_more_than_two_mails(office):
+    one, unclear = office(), says(DEAD, "550 relay not permitted", cause="unclear", of_one=True)
+    one.outbox.render = lambda kind, ref: Letter(f"x@{ref}.example", ref, "t", "h")
+    one.outbox.refused = lambda kind, ref: pytest.fail("nobody said that it does not exist")
+    one.provider.always = unclear
+    one.put(*"abcde")
+    for _ in range(3):
+        one.outbox.drain()
+    assert sorted(states(one).values()) == ["dead", "dead", "queued", "queued", "queued"]
+
+
+def test_mails_with_nothing_to_say_do_not_use_up_the_tries_while_mail_is_held(office):
+    steady = Clock(1000.0)
+    one = office(steady=steady)
+    one.outbox.render = lambda kind, ref: None if ref[0] == "v" else letter(kind, ref)
+    one.provider.always = says(HOLD, "421")
+    with running(one):
+        one.put("real")
+        until(lambda: one.outbox.queue().held)
+        one.put(*[f"v{n}" for n in range(60)])
+        one.provider.always = None
+        for _ in range(8):
+            steady.advance(WAITS[0] / 4)
+            until(lambda: one.outbox._beat >= steady.now)
+        until(lambda: one.provider.delivered == ["real"])
+        until(lambda: list(states(one).values()).count("void") == 60)
+
+
+def test_a_process_whose_provider_is_away_leaves_its_mail_to_another(office):
+    ill, well = office(), office()
+    ill.provider.always = says(HOLD, "connect: no answer")
+    with running(ill, well):
+        ill.put(*[f"p{n}" for n in range(30)])
+        until(lambda: ill.outbox.queue().held)
+        ill.put("late")
+        until(lambda: len(well.provider.delivered) == 31)
+    assert set(states(ill).values()) == {"accepted"}
+
+
+def test_what_waits_while_mail_is_held_or_paused_can_be_dropped_and_says_when_it_is_over(office):
+    one = office()
+    with running(one):
+        one.outbox.pause(True)
+        one.put("a")
+        one.put("b", not_after=int(one.clock.now) + 5)
+        assert one.outbox.drop(row(one, "a")["id"])
+        one.clock.advance(6)
+        until(lambda: row(one, "b")["state"] == "expired")
+    assert not one.provider.tried
+
+
+def test_a_clock_that_is_set_forward_sends_nothing_twice(office):
+    one, hold = office(), Waits()
+    one.provider.always = hold
+    with running(one):
+        one.put("a")
+        hold.arrived()
+        one.clock.advance(3600)
+        until(lambda: row(one, "a")["next_at"] > one.clock.now)
+        hold.go.set()
+        until(lambda: states(one) == {"a": "accepted"})
+    assert one.provider.tried == ["a"]
+
+
+def test_what_was_taken_over_while_we_slept_is_not_sent_by_us_too(office):
+    steady = Clock(1000.0)
+    one, other = office(steady=steady), office()
+    one.outbox._running = True  # in hand, and then the machine sleeps
+    one.put("a")
+    one.outbox._running = False
+    steady.advance(LEASE_SECONDS)
+    one.clock.advance(LEASE_SECONDS)
+    assert other.outbox.drain() == 1  # another process has it
+    with running(one):
+        until(lambda: "a" not in [turn[-1]["ref"] for turn in one.outbox._queue])
+        one.put("b")
+        until(lambda: "b" in one.provider.delivered)
+    assert "a" not in one.provider.tried
+
+
+def test_a_listener_that_fails_costs_neither_the_sender_nor_the_mail(office):
+    one = office()
+
+    def refused(kind, ref):
+        raise RuntimeError("secret 482913")
+
+    one.outbox.refused = refused
+    one.provider.on["a"] = says(DEAD, "550 5.1.1", cause="recipient")
+    with running(one):
+        one.put("a", "b")
+        until(lambda: states(one) == {"a": "dead", "b": "accepted"})
+        assert one.outbox.alive()
 
 
 def test_breaker_waits_as_long_as_a_fault_asks():

@@ -27,10 +27,16 @@ class Breaker:
         """May one pass now?"""
         return not self.open or self._clock() >= self._next_try
 
-    def passing(self) -> None:
-        """One passes; when it is a try, the next has to wait."""
+    def passing(self) -> bool:
+        """One passes. True when it is a try: the next has to wait."""
         if self.open:
             self._wait(0)
+        return self.open
+
+    def spared(self) -> None:
+        """The try said nothing of the provider: another may be made at once."""
+        if self.open:
+            self._step, self._next_try = self._step - 1, self._clock()
 
     def fault(self, why: str, seconds: int = 0) -> bool:
         """The provider is in trouble, for `seconds` at least. True when that is news."""

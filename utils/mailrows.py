@@ -10,7 +10,7 @@ from utils.database import Row
 _CLAIM = """
 with due as materialized (
     select id from outbox where state in ('queued', 'sending') and next_at <= :now
-     order by lane, next_at, id limit :most {skip})
+     order by {order} limit :most {skip})
 update outbox set state = 'sending', tries = tries + 1, next_at = :lease
  where id in (select id from due) and state in ('queued', 'sending') and next_at <= :now
 returning *
@@ -18,8 +18,8 @@ returning *
 
 
 @cache
-def _claim_sql(skip_locked: str) -> str:
-    return _CLAIM.format(skip=skip_locked)
+def _claim_sql(skip_locked: str, order: str) -> str:
+    return _CLAIM.format(skip=skip_locked, order=order)
 
 
 def put(t: Any, row: Row) -> None:
@@ -39,20 +39,25 @@ def due(db: Any, now: int) -> bool:
     return bool(db.q(sql, now=now))
 
 
-def claim(t: Any, skip_locked: str, now: int, lease: int, most: int) -> list[Row]:
-    """Take up to `most` rows that are due, or that a dead worker left behind: codes first.
+def claim(
+    t: Any, skip_locked: str, now: int, lease: int, most: int, fresh_first: bool = False
+) -> list[Row]:
+    """Take up to `most` rows that are due, or that a dead worker left behind: codes first, and of those
+    the oldest or, `fresh_first`, the ones with the fewest tries.
 
     One statement, so that of several workers in several processes each gets others.
     """
-    rows: list[Row] = t.q(_claim_sql(skip_locked), now=now, lease=lease, most=most)
+    order = "lane, tries, next_at, id" if fresh_first else "lane, next_at, id"
+    rows: list[Row] = t.q(_claim_sql(skip_locked, order), now=now, lease=lease, most=most)
     return rows
 
 
-def renew(t: Any, ids: Sequence[str], lease: int) -> None:
-    """These are still in our hands."""
+def renew(t: Any, ids: Sequence[str], lease: int) -> dict[str, int]:
+    """These are still in our hands: those that are, with the tries that they have now."""
     keys, named = _named(ids)
     sql = "update outbox set next_at = :lease where state = 'sending' and id in ({keys})"
-    t.q(_with(sql, keys), lease=lease, **named)
+    sql += " returning id, tries"
+    return {row["id"]: row["tries"] for row in t.q(_with(sql, keys), lease=lease, **named)}
 
 
 def note(t: Any, row: Row) -> None:
@@ -63,6 +68,21 @@ def note(t: Any, row: Row) -> None:
         " where id = :id and tries = :tries and state = 'sending'",
         **{k: row[k] for k in ("id", "tries", "state", "reply", "next_at", "losses")},
     )
+
+
+def expire(db: Any, now: int) -> None:
+    """Say so of those whose time is over while none may leave."""
+    if db.q(_OVER, now=now):
+        db.q(_EXPIRE, now=now)
+
+
+_OVER = "select 1 from outbox where state = 'queued' and not_after < :now limit 1"
+_EXPIRE = "update outbox set state = 'expired' where state = 'queued' and not_after < :now"
+
+
+def forget_workers(t: Any, before: int) -> None:
+    """Those that died without a word."""
+    t.q("delete from outbox_status where name like 'worker %' and at < :before", before=before)
 
 
 def slow(db: Any, now: int, before: int) -> bool:

@@ -14,6 +14,7 @@ import os
 import random
 import threading
 import time
+import traceback
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import suppress
@@ -41,7 +42,7 @@ BEAT_SECONDS = 15
 # By how much the waits after a failed try differ, or all would come back at one moment.
 RETRY_SECONDS, RETRY_JITTER = (2, 5, 15, 30, 60, 120), 0.2
 CODE_RETRY_SECONDS = 30  # the longest wait for what somebody waits for
-# Recipients refused in a row, by what may be their own trouble or everybody's, until all mail waits.
+# Domains refused in a row, by what may be their own trouble or everybody's, until all mail waits.
 DOUBTS = 3
 # Not at once: what broke the connection may last, and there is one more copy only.
 LOST_SECONDS = 30
@@ -54,9 +55,14 @@ REST_SECONDS = (0.05, 0.5)
 # How long an idle sender waits when there is something to do. By chance again: the request that comes
 # right after would be slower just when a mail is sent at that moment, and tell that one is.
 PAUSE_SECONDS = (0.0, 0.006)
-REMOTE_PAUSE_SECONDS = (0.0, 0.05)  # where a request waits for a database server, and takes that long
+REMOTE_PAUSE_SECONDS = (
+    0.0,
+    0.05,
+)  # where a request waits for a database server, and takes that long
 HAND = 1000  # more rows than these wait in the table and not in memory
 BATCH = 200
+TRIAL = 20  # rows taken at a time while mail is held up
+POISON_TRIES = 3  # of a mail that can not be written, for whatever reason nobody thought of
 DRAIN_SECONDS = 15
 PAUSED = "paused"
 KEPT_SECONDS = 7 * 86400  # for whoever asks what became of a mail
@@ -109,13 +115,13 @@ class Outbox:
         self._turns = count()
         self._idle: dict[int, threading.Event] = {}  # sender → what wakes it
         self._busy: dict[int, float] = {}  # sender → since when it is awake, or at its mail
-        self._held: dict[str, float] = {}  # id → since when the lease is ours
+        self._held: dict[str, Row] = {}  # all that is ours; `since` when it was renewed last
         self._done: list[Row] = []
         self._domains: Counter[str] = Counter()
         self._notices = 0
         self._slot = 0.0
         self._paused = False
-        self._doubts = 0
+        self._doubts: set[str] = set()
         self._breaker = Breaker(self._steady)
 
     # ---- for whoever has something to send
@@ -126,13 +132,17 @@ class Outbox:
         in their hands from the commit on: no claim, and no second commit.
         """
         clock = self.clock()
-        now, ours = int(clock), self._running and len(self._queue) < HAND
+        now, lane = int(clock), int(kind in self.patient)
+        # What can't leave here, or not soon, is for whoever is quicker.
+        held_up = self._paused or self._breaker.open
+        room = len(self._queue) < (BATCH if lane else HAND)
+        ours = self._running and room and not held_up
         row = {
             "id": f"{int(clock * 1000):012x}{os.urandom(10).hex()}",  # sorts by time
             "kind": kind,
             "ref": ref,
             "state": "sending" if ours else "queued",
-            "lane": int(kind in self.patient),
+            "lane": lane,
             "created_at": now,
             "not_after": not_after,
             "next_at": now + LEASE_SECONDS if ours else now,
@@ -213,6 +223,8 @@ class Outbox:
 
     def start(self) -> None:
         self._stopping.clear()
+        self._idle.clear()
+        self._busy.clear()
         self._beat, self._running = self._steady(), True
         jobs = [self._keep, *[self._sender] * SENDERS]
         self._threads = [
@@ -229,8 +241,11 @@ class Outbox:
         with self._lock:
             for wake in self._idle.values():
                 wake.set()
+        until = time.monotonic() + DRAIN_SECONDS + 1
         for thread in self._threads:
-            thread.join(DRAIN_SECONDS + 1)
+            thread.join(max(0.0, until - time.monotonic()))
+        with suppress(Unavailable):
+            self._note()  # of those that got done after the keeper
         self.transport.close()
 
     # ---- senders
@@ -252,9 +267,15 @@ class Outbox:
                 self._stopping.wait(random.uniform(*self._pause))  # noqa: S311
                 continue
             self._wait_for_slot()
-            done = self._send(row)
+            try:
+                done = self._send(row)
+            except Exception as error:  # whatever it was, a sender stays, and its mail
+                log.error("mail %s: %s", row["id"], _where(error))
+                done = self._later(row, type(error).__name__, RETRY_SECONDS[-1])
             with self._lock:
                 self._notices -= row["lane"] > 0
+                if row["probe"] and (not done or done["state"] in ("void", "expired", "dead")):
+                    self._breaker.spared()
                 if done:
                     self._done.append(done)
                 else:
@@ -270,14 +291,16 @@ class Outbox:
             turn = heapq.heappop(self._queue)
             row = turn[-1]
             notices = row["lane"] and self._notices >= NOTICE_SENDERS
-            if notices or self._domains[row.get("domain", "")] >= PER_DOMAIN:
+            # Nearly over, as after a sleep of the machine: another process may have it by now.
+            stale = row["since"] < self._steady() - LEASE_SECONDS + 1
+            if notices or stale or self._domains[row.get("domain", "")] >= PER_DOMAIN:
                 passed.append(turn)
             else:
                 found = row
         for turn in passed:
             heapq.heappush(self._queue, turn)
         if found:
-            self._breaker.passing()
+            found["probe"] = self._breaker.passing()
             self._notices += found["lane"] > 0
         return found
 
@@ -285,19 +308,25 @@ class Outbox:
         if self._gap:
             with self._lock:
                 now = self._steady()
-                self._slot = max(now, self._slot + self._gap)
-            self._stopping.wait(self._slot - now)
+                self._slot = slot = max(now, self._slot + self._gap)
+            self._stopping.wait(slot - now)
 
     def _hand(self, rows: list[Row]) -> None:
         """Rows that are ours from now on."""
         with self._lock:
-            self._push(rows)
+            new = [row for row in rows if row["id"] not in self._held]
+            again = {row["id"]: row["tries"] for row in rows if row["id"] in self._held}
+            if again:  # the clock was set forward: ours seemed nobody's
+                for row in [*self._held.values(), *self._done]:
+                    row["tries"] = again.get(row["id"], row["tries"])
+            self._push(new)
             self._nudge()
 
     def _push(self, rows: list[Row]) -> None:
         now = self._steady()
         for row in rows:
-            self._held.setdefault(row["id"], now)
+            row["since"] = row.get("since", now)
+            self._held[row["id"]] = row
             # What failed comes after what was not tried yet: one mail that breaks every connection must
             # not be the only one that is tried while the provider is in trouble.
             turn = (row["lane"], row["tries"], next(self._turns), now, row)
@@ -334,19 +363,23 @@ class Outbox:
             finally:
                 self._leave(row["domain"])
         except Unavailable as error:
-            return self._later(row, f"the database is away ({error})", RETRY_SECONDS[0])
+            log.error("mail %s waits: the database is away (%s)", row["id"], error)
+            return self._later(row, "the database is away", RETRY_SECONDS[0])
         except Fault as fault:
             return self._failed(row, fault)
         except Exception as error:
-            # Poison: it would fail in the same way for ever. The class and no more: an error's text may
-            # quote what was to be sent.
-            log.exception("mail %s could not be written", row["id"])
+            # Poison, as a rule: it would fail in the same way for ever. Where and no more: an error's text
+            # may quote what was to be sent.
+            log.error("mail %s could not be written: %s", row["id"], _where(error))
+            if row["tries"] < POISON_TRIES:
+                return self._later(row, type(error).__name__, RETRY_SECONDS[0])
             return row | {"state": "dead", "reply": type(error).__name__}
         log.debug("mail %s accepted", row["id"])
         with self._lock:
-            self._doubts = 0
-            if self._breaker.good():
-                log.warning("mail goes out again")
+            self._doubts.clear()
+            news = self._breaker.good()
+        if news:
+            log.warning("mail goes out again")
         return row | {"state": "accepted", "reply": reply}
 
     def _enter(self, domain: str) -> bool:
@@ -363,18 +396,28 @@ class Outbox:
 
     def _failed(self, row: Row, fault: Fault) -> Row:
         reply = str(fault)
-        if fault.what == HOLD and fault.of_one and self._doubted():
-            # A policy of that recipient's server alone: whoever types its address must not stop all mail.
-            fault = Fault(RETRY, reply)
+        if fault.of_one and fault.what in (HOLD, DEAD):
+            # Of that recipient's server alone, maybe: whoever types its address must not stop all mail.
+            # Or everybody's trouble, and then nobody's mail must end.
+            doubted = self._doubted(row)
+            if fault.what == HOLD and doubted:
+                fault = Fault(RETRY, reply)
+            elif fault.what == DEAD and not doubted:
+                fault = Fault(HOLD, reply)
         if fault.what in (HOLD, LOST):
             with self._lock:
-                if self._breaker.fault(reply, fault.seconds):
-                    log.error("mail is held up, the provider says: %s", reply)
+                news = self._breaker.fault(reply, fault.seconds)
+            if news:
+                log.error("mail is held up, the provider says: %s", reply)
         if fault.what == DEAD:
             log.warning("mail %s will not be sent (%s)", row["id"], reply)
-            if fault.cause == "recipient":  # and not a mail of ours that can't be written
-                with suppress(Unavailable):  # then the next mail finds out
+            if (
+                fault.cause == "recipient"
+            ):  # it does not exist; and it is not that we can't write it
+                try:
                     self.refused(row["kind"], row["ref"])
+                except Exception as error:  # then the next mail finds out
+                    log.error("what became of mail %s was not heard: %s", row["id"], _where(error))
             return row | {"state": "dead", "reply": reply}
         if fault.what == HOLD:
             return self._later(row, reply, 0)
@@ -389,10 +432,11 @@ class Outbox:
         wait = RETRY_SECONDS[min(row["tries"], len(RETRY_SECONDS)) - 1]
         return self._later(row, reply, wait if row["lane"] else min(wait, CODE_RETRY_SECONDS))
 
-    def _doubted(self) -> bool:
+    def _doubted(self, row: Row) -> bool:
+        """Are there too few different recipients yet to say that it is everybody's trouble?"""
         with self._lock:
-            self._doubts += 1
-            return self._doubts < DOUBTS
+            self._doubts.add(row["domain"])
+            return len(self._doubts) < DOUBTS
 
     def _later(self, row: Row, reply: str, seconds: int) -> Row:
         wait = seconds * random.uniform(1 - RETRY_JITTER, 1 + RETRY_JITTER)  # noqa: S311
@@ -441,52 +485,64 @@ class Outbox:
                 self._held.pop(row["id"], None)
 
     def _poll(self) -> bool:
-        """Sweep, hold on to what is in hand, and take what is due. False when there may be more of that."""
-        self._paused = PAUSED in mailrows.told(self.db)
-        now = int(self.clock())
-        with self._lock:
-            late = [turn for turn in self._queue if now > turn[-1]["not_after"]]
-            if late:
-                self._queue = [turn for turn in self._queue if now <= turn[-1]["not_after"]]
-                heapq.heapify(self._queue)
-                self._done += [turn[-1] | {"state": "expired"} for turn in late]
-            room = not self._paused and len(self._queue) < BATCH // 2
+        """Hold on to what is in hand, and take what is due. False when there may be more of that."""
+        self._paused, now = PAUSED in mailrows.told(self.db), int(self.clock())
         self._renew()
-        rows = self._claim(BATCH) if room and self._due() else []
+        with self._lock:
+            held_up, tries = self._paused or self._breaker.open, self._breaker.allows()
+            room = len(self._queue) < BATCH // 2
+        if held_up:
+            self._give_back()  # another process may have a provider that works; an operator may drop them
+            mailrows.expire(self.db, now)
+        rows: list[Row] = []
+        if room and tries and not self._paused and self._due():
+            # To see how the provider does a few are enough, and those first that were not tried yet: one
+            # that breaks every connection must not keep the way closed.
+            rows = self._claim(TRIAL if held_up else BATCH, fresh_first=held_up)
         self._hand(rows)  # nudges also when there are none: a moment to try may have come
-        return len(rows) < BATCH
+        return len(rows) < (TRIAL if held_up else BATCH)
 
     def _renew(self) -> None:
         now, steady = int(self.clock()), self._steady()
         with self._lock:
-            ours = [id for id, since in self._held.items() if since < steady - RENEW_SECONDS]
-            for id in ours:
-                self._held[id] = steady
+            ours = sorted(id for id, r in self._held.items() if r["since"] < steady - RENEW_SECONDS)
         for i in range(0, len(ours), BATCH):
+            some = ours[i : i + BATCH]
             with self.db.tx(durable=False) as t:
-                mailrows.renew(t, sorted(ours[i : i + BATCH]), now + LEASE_SECONDS)
+                kept = mailrows.renew(t, some, now + LEASE_SECONDS)
+            with self._lock:  # only now: what was not renewed must be, before it is sent
+                for row in [self._held[id] for id in some if id in self._held]:
+                    if kept.get(row["id"]) == row["tries"]:
+                        row["since"] = steady
+                    else:  # we slept through the lease, and somebody else has it
+                        del self._held[row["id"]]
+                self._queue = [turn for turn in self._queue if turn[-1]["id"] in self._held]
+                heapq.heapify(self._queue)
 
     def _due(self) -> bool:
         return mailrows.due(self.db, int(self.clock()))
 
-    def _claim(self, most: int) -> list[Row]:
-        now = int(self.clock())
+    def _claim(self, most: int, fresh_first: bool = False) -> list[Row]:
+        now, skip = int(self.clock()), self.db.skip_locked
         with self.db.tx(durable=False) as t:
-            return mailrows.claim(t, self.db.skip_locked, now, now + LEASE_SECONDS, most)
+            return mailrows.claim(t, skip, now, now + LEASE_SECONDS, most, fresh_first)
 
     def _tell(self, why: str) -> None:
         with self.db.tx(durable=False) as t:
             mailrows.tell(t, self._name, why, int(self.clock()))
+            mailrows.forget_workers(t, int(self.clock()) - 86400)
 
     def _let_go(self) -> None:
         """The queue at once; then what senders have at the server, as they get done with it."""
         until = time.monotonic() + DRAIN_SECONDS
-        self._give_back()
+        with suppress(Unavailable):
+            self._give_back()
         for thread in self._threads[1:]:
             while thread.is_alive() and time.monotonic() < until:
                 thread.join(0.1)
-                self._note()
-                self._renew()
+                with suppress(Unavailable):
+                    self._note()
+                    self._renew()
         self._give_back()  # what was put at the last moment
         with self.db.tx() as t:
             mailrows.untell(t, self._name)
@@ -498,6 +554,12 @@ class Outbox:
             self._queue.clear()
             self._done += [row | {"state": "queued", "next_at": now} for row in left]
         self._note()
+
+
+def _where(error: BaseException) -> str:
+    """The class and the line; never the words."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{type(error).__name__} at {frames[-1].filename}:{frames[-1].lineno}"
 
 
 def purge(db: Database, now: float, step: int = 500) -> int:

@@ -84,6 +84,10 @@ WORDS = {
         "{host} wants a log-in or TLS first",
         "write SMTP_USER and SMTP_PASSWORD, and leave SMTP_SECURITY empty",
     ),
+    "unclear": (
+        "{host} refuses this recipient: there is no such mailbox, or it does not send for us",
+        "try another recipient; if all are refused, log in (SMTP_USER, SMTP_PASSWORD), or ask the provider",
+    ),
     "quota": (
         "the provider's quota is used up",
         "wait until it begins anew, mostly within a day, or take a bigger plan",

@@ -12,6 +12,7 @@ KEPT = 200
 
 # RFC 3463, at the start of a reply. Some write #5.1.0 or [5.1.0].
 _ENHANCED = re.compile(r"\s*[#(\[]?([45])\.(\d{1,3})\.(\d{1,3})\b")
+_AT_THE_END = re.compile(r"\(#([45])\.(\d{1,3})\.(\d{1,3})\)\s*$")
 _ADDRESS = re.compile(r"[^\s<>()\[\]:;,\"'`]+@[^\s<>()\[\]:;,\"'`]+")
 _CODE = re.compile(r"\d{6,}")
 _TOKEN = re.compile(r"\w{24,}")  # the secret of a link, a key
@@ -69,12 +70,17 @@ def refused(stage: str, code: int, text: str) -> Fault:
     what, (_, detail) = classify(stage, code, text), _enhanced(code, text)
     cause = _cause(stage, code, detail, text, what)
     seconds = AUTH_SECONDS if cause in ("password", "app password", "login wanted") else 0
-    return Fault(what, kept(f"{code} {text}"), seconds, cause, stage == "rcpt" and code != 421)
+    of_one = cause in ("policy", "unclear") and stage in ("rcpt", "data", "end")
+    return Fault(what, kept(f"{code} {text}"), seconds, cause, of_one)
 
 
 def _cause(stage: str, code: int, detail: str, text: str, what: str) -> str:
-    if what in (DEAD, RETRY):
-        return "recipient" if what == DEAD else "later"
+    if what == RETRY:
+        return "later"
+    if what == DEAD:
+        # "550 relay not permitted" looks the same as "550 no such user" to who can't read.
+        sure = detail.startswith("1.") or detail == "2.1"
+        return "recipient" if sure else "unclear"
     if code == 534 or detail == "7.9":
         return "app password"
     if code == 530:
@@ -92,7 +98,7 @@ def _cause(stage: str, code: int, detail: str, text: str, what: str) -> str:
 
 def _enhanced(code: int, text: str) -> tuple[int, str]:
     """550, "5.1.1 no such user" → (5, "1.1"). Without an enhanced code (5, "")."""
-    found = _ENHANCED.match(text)
+    found = _ENHANCED.match(text) or _AT_THE_END.search(text)
     return (int(found[1]), f"{int(found[2])}.{int(found[3])}") if found else (code // 100, "")
 
 

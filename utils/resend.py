@@ -87,8 +87,9 @@ class Resend:
         """(status, answer, how long it asks us to wait)"""
         try:
             response = self._client.request(method, path, **sent)
-        except _AFTER as error:  # it was sent whole, and no answer came
-            raise _broken("end" if method == "POST" else "hello", error) from error
+        except _AFTER as error:
+            # It was sent whole, and no answer came. The idempotency key makes the next try no second mail.
+            raise _broken("answer" if method == "POST" else "hello", error) from error
         except (httpx2.WriteError, httpx2.WriteTimeout) as error:
             raise _broken("body", error) from error
         except (
