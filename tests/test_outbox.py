@@ -173,6 +173,23 @@ def test_codes_leave_before_notices(office):
     assert one.provider.delivered[0] == "code" and len(one.provider.delivered) == 31
 
 
+def test_a_few_leave_in_the_order_in_which_they_came(office):
+    one, hold = office(), Waits()
+    one.provider.on["first"] = hold
+    with running(one):
+        one.put("first")
+        hold.arrived()
+        with one.outbox._lock:  # no other sender helps
+            idle, one.outbox._idle = one.outbox._idle, {}
+        one.put("notice", kind="new_device")
+        one.put("a")
+        with one.outbox._lock:
+            one.outbox._idle = idle
+        hold.go.set()
+        until(lambda: len(one.provider.delivered) == 3)
+    assert one.provider.delivered == ["first", "notice", "a"]
+
+
 def test_a_code_passes_ten_thousand_notices_in_two_seconds(office):
     one = office()
     one.put(*[f"n{n}" for n in range(10_000)], kind="new_device")

@@ -32,6 +32,7 @@ log = logging.getLogger("outbox")
 
 SENDERS = 4  # one that hangs must not keep the others; also the most connections to the mail server
 NOTICE_SENDERS = 2  # the rest is for codes alone
+SHORT_QUEUE = 16  # so few leave in the order in which they came
 PER_DOMAIN = 3  # at once to one recipients' domain
 # A second sender begins when the first is at one mail, or one mail in the queue, for so long.
 PATIENCE_SECONDS = 0.25
@@ -329,7 +330,10 @@ class Outbox:
             self._held[row["id"]] = row
             # What failed comes after what was not tried yet: one mail that breaks every connection must
             # not be the only one that is tried while the provider is in trouble.
-            turn = (row["lane"], row["tries"], next(self._turns), now, row)
+            # Codes before notices, but only where many wait: the notice of a sign-in should not come after
+            # the code of the next one.
+            lane = row["lane"] if len(self._queue) >= SHORT_QUEUE else 0
+            turn = (lane, row["tries"], next(self._turns), now, row)
             heapq.heappush(self._queue, turn)
 
     def _nudge(self) -> None:
