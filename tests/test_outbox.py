@@ -13,7 +13,7 @@ from tests.conftest import Clock
 from tests.serving import until
 from utils import mailrows
 from utils.breaker import WAITS, Breaker
-from utils.database import connect, migrate
+from utils.database import Unavailable, connect, migrate
 from utils.mailer import DEAD, HOLD, LOST, RETRY, Fault, Sender
 from utils.outbox import LEASE_SECONDS, LOST_SECONDS, PER_DOMAIN, SENDERS, Outbox
 
@@ -456,6 +456,40 @@ def test_a_clock_that_is_set_forward_sends_nothing_twice(office):
         one.put("a")
         hold.arrived()
         one.clock.advance(3600)
+        until(lambda: row(one, "a")["next_at"] > one.clock.now)
+        hold.go.set()
+        until(lambda: states(one) == {"a": "accepted"})
+    assert one.provider.tried == ["a"]
+
+
+def test_a_renewal_that_failed_makes_nobody_send_twice(office):
+    one, hold = office(), Waits()
+    db, failed = one.db, threading.Semaphore(0)
+
+    class ReadOnly:
+        """Reads work and writes don't, as on a full disk."""
+
+        broken = False
+
+        def __getattr__(self, name):
+            return getattr(db, name)
+
+        def tx(self, **how):
+            if self.broken:
+                failed.release()
+                raise Unavailable("disk full")
+            return db.tx(**how)
+
+    one.outbox.db = shaky = ReadOnly()
+    one.provider.always = hold
+    with running(one):
+        one.put("a")
+        hold.arrived()
+        shaky.broken = True
+        for _ in range(2):
+            assert failed.acquire(timeout=10)  # a renewal
+        one.clock.advance(LEASE_SECONDS)  # the lease is over, and the disk has room again
+        shaky.broken = False
         until(lambda: row(one, "a")["next_at"] > one.clock.now)
         hold.go.set()
         until(lambda: states(one) == {"a": "accepted"})
