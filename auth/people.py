@@ -18,6 +18,13 @@ WEEK = 7 * 86400
 PEOPLE_LOCK = 726355
 
 
+def still_admin(t: Any, actor: User | None) -> None:
+    """An admin who was demoted a moment ago may have a request under way. Raises Refused."""
+    now = users.by_id(t, actor.id) if actor else None
+    if actor and (now is None or now.role != "admin" or now.disabled_at is not None):
+        raise Refused("not_admin")
+
+
 @dataclass(frozen=True)
 class PeoplePage:
     """One page of the list. `page` counts from 1."""
@@ -59,7 +66,7 @@ class People:
         if len(name) > MAX_NAME or not name.isprintable():
             raise Refused("name_invalid", most=MAX_NAME)
         with self.db.tx(lock=PEOPLE_LOCK) as t:
-            self._may(t, actor)
+            still_admin(t, actor)
             self._known_role(t, role)
             if not users.add(t, self.keys.new_id(), address, name, role, int(self.clock())):
                 raise Refused("user_exists", address=address)
@@ -69,7 +76,7 @@ class People:
 
     def set_role(self, actor: User | None, id: str, role: str, source: Source) -> User:
         with self.db.tx(lock=PEOPLE_LOCK) as t:
-            self._may(t, actor)
+            still_admin(t, actor)
             self._known_role(t, role)
             user = self._person(t, id)
             if role != user.role:
@@ -84,7 +91,7 @@ class People:
     def disable(self, actor: User | None, id: str, source: Source) -> User:
         """No sign-in, no session, until enabled again."""
         with self.db.tx(lock=PEOPLE_LOCK) as t:
-            self._may(t, actor)
+            still_admin(t, actor)
             user = self._person(t, id)
             self._not_oneself(actor, user, "disable_self")
             users.disable(t, id, int(self.clock()))
@@ -95,7 +102,7 @@ class People:
 
     def enable(self, actor: User | None, id: str, source: Source) -> User:
         with self.db.tx(lock=PEOPLE_LOCK) as t:
-            self._may(t, actor)
+            still_admin(t, actor)
             user = self._person(t, id)
             users.enable(t, id)
             self._record(t, events.USER_ENABLED, actor, user.address, source)
@@ -106,7 +113,7 @@ class People:
     def delete(self, actor: User | None, id: str, source: Source) -> None:
         """The row and all sessions. The same address, added again, is a new person without old rights."""
         with self.db.tx(lock=PEOPLE_LOCK) as t:
-            self._may(t, actor)
+            still_admin(t, actor)
             user = self._person(t, id)
             self._not_oneself(actor, user, "delete_self")
             users.delete(t, id)
@@ -136,12 +143,6 @@ class People:
 
     def by_address(self, typed: str) -> User:
         return self._must(users.by_address(self.db, self._must_address(typed)))
-
-    def _may(self, t: Any, actor: User | None) -> None:
-        """An admin who was demoted a moment ago may have a request under way."""
-        now = users.by_id(t, actor.id) if actor else None
-        if actor and (now is None or now.role != "admin" or now.disabled_at is not None):
-            raise Refused("not_admin")
 
     def _must_address(self, typed: str) -> str:
         address = canonical(typed)
