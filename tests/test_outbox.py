@@ -413,11 +413,13 @@ def test_mails_with_nothing_to_say_do_not_use_up_the_tries_while_mail_is_held(of
     steady = Clock(1000.0)
     one = office(steady=steady)
     one.outbox.render = lambda kind, ref: None if ref[0] == "v" else letter(kind, ref)
+    for n in range(10):  # what one recipient's server says is nothing of the provider, either
+        one.provider.on[f"r{n}"] = says(RETRY, "450 4.2.1")
     one.provider.always = says(HOLD, "421")
     with running(one):
         one.put("real")
         until(lambda: one.outbox.queue().held)
-        one.put(*[f"v{n}" for n in range(60)])
+        one.put(*[f"v{n}" for n in range(60)], *[f"r{n}" for n in range(10)])
         one.provider.always = None
         for _ in range(8):
             steady.advance(WAITS[0] / 4)

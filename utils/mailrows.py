@@ -23,14 +23,12 @@ def _claim_sql(skip_locked: str, order: str) -> str:
 
 
 def put(t: Any, row: Row) -> None:
+    names = ("id", "kind", "ref", "state", "lane", "created_at", "not_after", "next_at", "tries")
     t.q(
         "insert into outbox (id, kind, ref, state, lane, created_at, not_after, next_at, tries)"
         " values (:id, :kind, :ref, :state, :lane, :created_at, :not_after, :next_at, :tries)",
-        **{k: row[k] for k in _PUT},
+        **{name: row[name] for name in names},
     )
-
-
-_PUT = ("id", "kind", "ref", "state", "lane", "created_at", "not_after", "next_at", "tries")
 
 
 def due(db: Any, now: int) -> bool:
@@ -55,8 +53,10 @@ def claim(
 def renew(t: Any, ids: Sequence[str], lease: int) -> dict[str, int]:
     """These are still in our hands: those that are, with the tries that they have now."""
     keys, named = _named(ids)
-    sql = "update outbox set next_at = :lease where state = 'sending' and id in ({keys})"
-    sql += " returning id, tries"
+    sql = (
+        "update outbox set next_at = :lease where state = 'sending' and id in ({keys})"
+        " returning id, tries"
+    )
     return {row["id"]: row["tries"] for row in t.q(_with(sql, keys), lease=lease, **named)}
 
 
@@ -72,12 +72,10 @@ def note(t: Any, row: Row) -> None:
 
 def expire(db: Any, now: int) -> None:
     """Say so of those whose time is over while none may leave."""
-    if db.q(_OVER, now=now):
-        db.q(_EXPIRE, now=now)
-
-
-_OVER = "select 1 from outbox where state = 'queued' and not_after < :now limit 1"
-_EXPIRE = "update outbox set state = 'expired' where state = 'queued' and not_after < :now"
+    over = db.q("select 1 from outbox where state = 'queued' and not_after < :now limit 1", now=now)
+    if over:
+        sql = "update outbox set state = 'expired' where state = 'queued' and not_after < :now"
+        db.q(sql, now=now)
 
 
 def forget_workers(t: Any, before: int) -> None:
@@ -98,9 +96,8 @@ def slow(db: Any, now: int, before: int) -> bool:
 def counts(db: Any, now: int) -> tuple[dict[str, int], int]:
     """How many rows there are in each state, and for how many seconds the oldest open one waits."""
     rows = db.q("select state, count(*) as n from outbox group by state")
-    oldest = db.q("select min(created_at) as at from outbox where state in ('queued', 'sending')")[
-        0
-    ]["at"]
+    sql = "select min(created_at) as at from outbox where state in ('queued', 'sending')"
+    oldest = db.q(sql)[0]["at"]
     return {row["state"]: row["n"] for row in rows}, max(0, now - oldest) if oldest else 0
 
 

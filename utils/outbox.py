@@ -4,8 +4,8 @@
 sender of the same process has it in hand. A row names its subject, never the words. At least once,
 always under the same Message-ID; never after `not_after`.
 
-Senders talk to the mail server and to nobody else. The keeper looks after the table: it notes what became
-of each row, holds on to what is in hand, and takes what is due again, or what a dead process left.
+Senders write nothing into the table. The keeper looks after it: it notes what became of each row, holds on
+to what is in hand, and takes what is due again, or what a dead process left.
 """
 
 import heapq
@@ -56,10 +56,8 @@ REST_SECONDS = (0.05, 0.5)
 # How long an idle sender waits when there is something to do. By chance again: the request that comes
 # right after would be slower just when a mail is sent at that moment, and tell that one is.
 PAUSE_SECONDS = (0.0, 0.006)
-REMOTE_PAUSE_SECONDS = (
-    0.0,
-    0.05,
-)  # where a request waits for a database server, and takes that long
+# Where a request waits for a database server, and takes that long.
+REMOTE_PAUSE_SECONDS = (0.0, 0.05)
 HAND = 1000  # more rows than these wait in the table and not in memory
 BATCH = 200
 TRIAL = 20  # rows taken at a time while mail is held up
@@ -85,9 +83,8 @@ class Outbox:
     `render(kind, ref)` makes the Letter, or None when there is nothing to say any more (the code was
     used, the address belongs to nobody). `refused(kind, ref)` hears of a recipient that does not exist.
     `patient` are the kinds that leave after all others. All three are given after construction, by who
-    knows the words. `rate`: mails a second at most; None for
-    no limit. `clock` says what time it is, in epoch seconds; `steady` how much has passed, for what is
-    only in memory.
+    knows the words. `rate`: mails a second at most; None for no limit. `clock` says what time it is, in
+    epoch seconds; `steady` how much has passed, for what is only in memory.
     """
 
     def __init__(
@@ -129,8 +126,8 @@ class Outbox:
     def put(self, t: Tx, kind: str, ref: str, not_after: int) -> None:
         """Queue one mail in the caller's transaction: both are kept, or neither.
 
-        What is put while our own senders run is
-        in their hands from the commit on: no claim, and no second commit.
+        What is put while our own senders run is in their hands from the commit on: no claim, and no
+        second commit.
         """
         clock = self.clock()
         now, lane = int(clock), int(kind in self.patient)
@@ -275,8 +272,8 @@ class Outbox:
                 done = self._later(row, type(error).__name__, RETRY_SECONDS[-1])
             with self._lock:
                 self._notices -= row["lane"] > 0
-                if row["probe"] and (not done or done["state"] in ("void", "expired", "dead")):
-                    self._breaker.spared()
+                if row["probe"] and not (done and done.get("blamed")):
+                    self._breaker.spared()  # it said nothing of the provider, or nothing bad
                 if done:
                     self._done.append(done)
                 else:
@@ -409,15 +406,14 @@ class Outbox:
             elif fault.what == DEAD and not doubted:
                 fault = Fault(HOLD, reply)
         if fault.what in (HOLD, LOST):
+            row = row | {"blamed": True}
             with self._lock:
                 news = self._breaker.fault(reply, fault.seconds)
             if news:
                 log.error("mail is held up, the provider says: %s", reply)
         if fault.what == DEAD:
             log.warning("mail %s will not be sent (%s)", row["id"], reply)
-            if (
-                fault.cause == "recipient"
-            ):  # it does not exist; and it is not that we can't write it
+            if fault.cause == "recipient":  # and not a mail that we can't write
                 try:
                     self.refused(row["kind"], row["ref"])
                 except Exception as error:  # then the next mail finds out
