@@ -67,7 +67,6 @@ class SQLite:
     """
 
     Unavailable = Unavailable
-    remote = False  # does a statement wait for another machine?
     skip_locked = ""  # what a claim needs so that workers don't queue for one row
 
     def __init__(self, path: str | Path):
@@ -215,7 +214,6 @@ class PostgreSQL:
     """psycopg with a pool; the same `q`, `tx` and `run`."""
 
     Unavailable = Unavailable
-    remote = True
     skip_locked = "for update skip locked"
 
     def __init__(self, url: str, size: int = 8):

@@ -54,10 +54,9 @@ POLL_SECONDS = 1.0  # how soon rows of other processes are seen
 # whether a mail was sent at all.
 REST_SECONDS = (0.05, 0.5)
 # How long an idle sender waits when there is something to do. By chance again: the request that comes
-# right after would be slower just when a mail is sent at that moment, and tell that one is.
-PAUSE_SECONDS = (0.0, 0.006)
-# Where a request waits for a database server, and takes that long.
-REMOTE_PAUSE_SECONDS = (0.0, 0.05)
+# right after would be slower just when a mail is sent at that moment, and tell that one is. Many times as
+# long as a request takes, or a mail would leave in the middle of the next one too often.
+PAUSE_SECONDS = (0.0, 0.05)
 HAND = 1000  # more rows than these wait in the table and not in memory
 BATCH = 200
 TRIAL = 20  # rows taken at a time while mail is held up
@@ -102,7 +101,6 @@ class Outbox:
         self.refused: Callable[[str, str], object] = lambda kind, ref: None
         self.patient: Collection[str] = ()
         self._gap = 1 / rate if rate else 0.0
-        self._pause = REMOTE_PAUSE_SECONDS if db.remote else PAUSE_SECONDS
         self._name = f"worker {os.urandom(4).hex()}"
         self._lock, self._stopping = threading.Lock(), threading.Event()
         self._running = False
@@ -262,7 +260,7 @@ class Outbox:
                     self._idle[me] = wake
             if row is None:
                 wake.wait()
-                self._stopping.wait(random.uniform(*self._pause))  # noqa: S311
+                self._stopping.wait(random.uniform(*PAUSE_SECONDS))  # noqa: S311
                 continue
             self._wait_for_slot()
             try:
