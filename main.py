@@ -49,8 +49,7 @@ def build(settings: Settings, clock=time.time, transport=None) -> SimpleNamespac
     db = connect(settings.database_url)
     migrate(db, MIGRATIONS, OUTBOX_MIGRATIONS)
     sender = Sender(settings.mail_from or "", settings.mail_from_name, settings.mail_reply_to)
-    transport = transport or mail_transport(settings)
-    outbox = Outbox(db, transport, sender, clock, settings.mail_rate)
+    outbox = Outbox(db, transport or mail_transport(settings), sender, clock, settings.mail_rate)
     policy = policy_of(settings)
     templates = Templates(
         settings.app_name,
@@ -81,6 +80,9 @@ def build(settings: Settings, clock=time.time, transport=None) -> SimpleNamespac
         previous_key=settings.secret_key_previous,
         secure=not settings.development,
         trusted_proxies=settings.trusted_proxies,
+        name=settings.app_name,
+        app_link_url=settings.app_link_url,
+        cors_origins=settings.cors_origins,
         mail_slow=outbox.slow,
         mail=outbox,
         policy=policy,
@@ -102,8 +104,8 @@ def build(settings: Settings, clock=time.time, transport=None) -> SimpleNamespac
             return outbox.alive()
         return False
 
-    dev, private = settings.development, ["/link"]
-    asgi = Shield(app, settings.base_url, templates.problem, ready, dev, assets(), private)
+    url, dev, private = settings.base_url, settings.development, ["/link"]
+    asgi = Shield(app, url, templates.problem, ready, dev, assets(), private, auth.programs)
     return SimpleNamespace(app=app, asgi=asgi, auth=auth, db=db, outbox=outbox, templates=templates)
 
 
@@ -113,6 +115,9 @@ def policy_of(s: Settings) -> Policy:
         code_seconds=round(s.code_ttl_minutes * 60),
         session_idle_seconds=round(s.session_idle_days * 86400),
         session_max_seconds=round(s.session_max_days * 86400),
+        access_seconds=round(s.access_token_expire_minutes * 60),
+        refresh_idle_seconds=round(s.refresh_token_expire_days * 86400),
+        refresh_max_seconds=round(s.refresh_token_expire_days * 3 * 86400),
         magic_links=s.magic_links,
         link_seconds=max(60, 60 * round(s.magic_link_expire_days * 1440)),  # 0.0104 is 15 minutes
         signup=s.signup,

@@ -17,6 +17,7 @@ from auth import MIGRATIONS, Refused
 from auth.addresses import canonical
 from auth.events import Source
 from auth.keys import Keys
+from auth.organisations import Organisations
 from auth.people import People
 from auth.signin import SignIn
 from auth.users import active_admins
@@ -85,6 +86,61 @@ def enable(address: str) -> None:
 
 @commands.command()
 @click.argument("address")
+@click.option("--days", type=float, required=True, help="how long, at most 90")
+@click.option("--ip", "network", required=True, help="the network they come from, as CIDR")
+def review_account(address: str, days: float, network: str) -> None:
+    """Print a code that stays the same, for who tests an app for its store and can't read mail.
+
+    It counts in the JSON API, from that network, for a person without rights, and ends by itself.
+    """
+    user, code, ends = people().add_reviewer(None, address, days, network, Source())
+    when = datetime.fromtimestamp(ends, UTC).strftime("%Y-%m-%d %H:%M")
+    click.echo(f"{user.address} can sign in from {network} until {when} UTC with the code {code}.")
+
+
+def organisations() -> Organisations:
+    settings = config.load()
+    db = connect(settings.database_url)
+    migrate(db, MIGRATIONS, OUTBOX_MIGRATIONS)
+    return Organisations(db, Keys(settings.secret_key), time.time)
+
+
+@commands.command()
+@click.argument("name")
+@click.option("--admin", required=True, help="address of who runs it")
+def add_tenant(name: str, admin: str) -> None:
+    """Make an organisation and print its id."""
+    click.echo(organisations().create(None, name, admin, Source()).id)
+
+
+@commands.command()
+def tenants() -> None:
+    """List the organisations: id, name."""
+    for tenant in organisations().all():
+        click.echo(f"{tenant.id}  {tenant.name}")
+
+
+@commands.command()
+@click.argument("tenant")
+@click.argument("address")
+@click.option("--role", default="user", show_default=True)
+def join(tenant: str, address: str, role: str) -> None:
+    """Let ADDRESS work in TENANT, or give them another role there."""
+    member = organisations().join(None, tenant, address, role, Source())
+    click.echo(f"{address} is in {member.name}, with the role {member.role}.")
+
+
+@commands.command()
+@click.argument("tenant")
+@click.argument("address")
+def leave(tenant: str, address: str) -> None:
+    """Take ADDRESS out of TENANT. It counts at their next request."""
+    organisations().leave(None, tenant, address, Source())
+    click.echo(f"{address} is not in it any more.")
+
+
+@commands.command()
+@click.argument("address")
 @click.option("--yes", is_flag=True, help="do not ask")
 def delete_user(address: str, yes: bool) -> None:
     """Delete ADDRESS with all sessions. This can't be undone."""
@@ -113,7 +169,7 @@ def users(search: str) -> None:
 
 @commands.command()
 def purge() -> None:
-    """Delete what has ended: counters, sign-ins, sessions, known browsers. The app does it by itself, too."""
+    """Delete what has ended: counters, sign-ins, sessions, known browsers, reviewers. The app does it by itself, too."""
     settings = config.load()
     db = connect(settings.database_url)
     migrate(db, MIGRATIONS, OUTBOX_MIGRATIONS)

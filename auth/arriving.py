@@ -4,14 +4,16 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from auth import challenges, events, sessions, users
+from auth import challenges, events, sessions, tenants, users
 from auth.addresses import masked
 from auth.challenges import Challenge
 from auth.desk import Desk
+from auth.devices import Device
 from auth.events import Source
 from auth.keys import digest
 from auth.known import Browser
 from auth.policy import Refused
+from auth.reviewers import Reviewer
 from auth.typed import known_zone
 from auth.users import User
 
@@ -20,12 +22,18 @@ log = logging.getLogger("auth.signin")
 
 @dataclass(frozen=True)
 class Arrival:
-    """A sign-in that worked: the new session's token, and where the person wanted to go."""
+    """A sign-in that worked: the new session's token, and where the person wanted to go.
 
+    A browser's token is its session cookie, a program's its first refresh token.
+    """
+
+    session_id: str
     token: str
     user: User
     next_path: str
-    device: str  # the browser's new device cookie; "" when it keeps the one it has
+    device: (
+        str  # the browser's new device cookie; "" when it keeps the one it has, and for a program
+    )
 
 
 class Arriving(Desk):
@@ -36,12 +44,14 @@ class Arriving(Desk):
         timezone: str,
         browser: Browser,
         now: int,
+        reviewer: Reviewer | None = None,
     ) -> Arrival | None:
         """Consume the challenge and start the session: both, or neither, and once.
 
         `by_link`: the browser's own challenge, when a link was used; it ends, too, and says where to go.
+        `reviewer`: a code that stays the same was used; it opens only what has no rights, and not for long.
         """
-        token, zone, source = self.keys.new_token(), known_zone(timezone), browser.source
+        zone, source = known_zone(timezone), browser.source
         own, device = by_link or challenge, self.known.check(browser, now)
         with self.db.tx() as t:
             user = users.arrive(t, challenge.address, zone, now)
@@ -49,20 +59,49 @@ class Arriving(Desk):
                 user = users.arrive(t, challenge.address, zone, now)
             if user is None:
                 return None
+            if reviewer and self._has_rights(t, user):
+                raise Refused("code_expired", address=own.address, next_path=own.next_path)
             for id in sorted({challenge.id, own.id}):
                 if not challenges.consume(t, id, now):
                     used = "link_used" if by_link else "code_used"
                     raise Refused(used, address=own.address, next_path=own.next_path)
-            self.limits.forgive(t, challenge, source, not by_link, now)
-            if browser.session:  # ASVS 7.2.4: the old one ends when a new one begins
-                sessions.end(t, digest(browser.session))
-            ends = now + self.policy.session_max_seconds
-            sessions.start(t, self.keys.new_id(), digest(token), user.id, now, ends)
-            cookie = self.known.remember(t, user, device, browser, now)
-            detail = "link" if by_link else ""
-            self._record(t, events.LOGIN_SUCCESS, user.address, source, user.id, detail)
+            guessed = not by_link and not reviewer  # no other was counted
+            self.limits.forgive(t, challenge, source, guessed, now)
+            if browser.app:
+                session, token, cookie = self._begin_app(t, user, browser, now)
+            else:
+                session, token, cookie = self._begin_here(t, user, device, browser, now)
+            if reviewer:
+                sessions.end_by(t, session, reviewer.expires_at)
+            way = "link" if by_link else "review" if reviewer else ""
+            detail = f"{'app ' if browser.app else ''}{way}"
+            self._record(t, events.LOGIN_SUCCESS, user.address, source, user.id, detail.strip())
         log.info("%s signed in", masked(challenge.address))
-        return Arrival(token, user, own.next_path, cookie)
+        return Arrival(session, token, user, own.next_path, cookie)
+
+    def _begin_here(
+        self, t: Any, user: User, device: Device | None, browser: Browser, now: int
+    ) -> tuple[str, str, str]:
+        """A browser's session: its id, and both cookies."""
+        id, token = self.keys.new_id(), self.keys.new_token()
+        if browser.session:  # ASVS 7.2.4: the old one ends when a new one begins
+            sessions.end(t, digest(browser.session))
+        ends = now + self.policy.session_max_seconds
+        sessions.start(t, id, digest(token), user.id, now, ends)
+        return id, token, self.known.remember(t, user, device, browser, now)
+
+    def _begin_app(self, t: Any, user: User, browser: Browser, now: int) -> tuple[str, str, str]:
+        """A program's session: its id, and its first refresh token."""
+        id, key = self.keys.new_id(), self.keys.current
+        joined = tenants.of_user(t, user.id)
+        tenant = joined[0].tenant if len(joined) == 1 else ""
+        ends = now + self.policy.refresh_max_seconds
+        sessions.start_app(t, id, user.id, key, tenant, now, ends)
+        self.known.tell_of(t, user, browser, now)
+        return id, self.keys.refresh_token(key, id, 0) or "", ""
+
+    def _has_rights(self, t: Any, user: User) -> bool:
+        return user.role != "user" or bool(tenants.of_user(t, user.id))
 
     def _signs_up(self, t: Any, address: str, now: int, source: Source) -> bool:
         """Add whoever may sign up; True when they may, also when another request was faster."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from auth import challenges, events
 from auth.addresses import canonical
-from auth.challenges import Challenge
+from auth.challenges import APP_SIGN_IN, SIGN_IN, Challenge
 from auth.keys import digest
 from auth.known import Browser
 from auth.limits import Mail
@@ -13,8 +13,6 @@ from auth.mailing import Mailing
 from auth.policy import Refused
 from auth.typed import safe_next
 from auth.validity import Pending
-
-SIGN_IN = "sign-in"  # a challenge's purpose; part of what its code is derived from
 
 
 class Asking(Mailing):
@@ -30,7 +28,8 @@ class Asking(Mailing):
         address = canonical(typed)
         if address is None:
             raise Refused("email_invalid")
-        now, token = int(self.clock()), self.keys.new_token()
+        now, app = int(self.clock()), browser.app
+        token = self.keys.new_device_secret() if app else self.keys.new_token()
         known = self.known.device_of(browser, address, now)
         with self.db.tx() as t:
             old = challenges.hold(t, digest(browser.signin)) if browser.signin else None
@@ -38,8 +37,10 @@ class Asking(Mailing):
             mail = self.limits.start(t, who, browser.source, now)
             told = self.policy.reveal_unregistered and not who.mailable
             if not told:
+                purpose = APP_SIGN_IN if app else SIGN_IN
+                next_path = safe_next(next_path)
                 challenge = self._begin(
-                    t, old, address, known, token, safe_next(next_path), mail, now, browser.kind
+                    t, old, purpose, address, known, token, next_path, mail, now, browser.kind
                 )
                 self._mail_it(t, challenge, mail)
                 self._record(t, events.CODE_REQUESTED, address, browser.source)
@@ -51,6 +52,7 @@ class Asking(Mailing):
         self,
         t: Any,
         old: Challenge | None,
+        purpose: str,
         address: str,
         device: str,
         token: str,
@@ -72,7 +74,7 @@ class Asking(Mailing):
         challenge = Challenge(
             id=self.keys.new_id(),
             browser=digest(token),
-            purpose=SIGN_IN,
+            purpose=purpose,
             address=address,
             nonce=self.keys.new_nonce(),
             key_id=self.keys.current,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from auth.sessions import AppSession
 from auth.users import User
 
 RESERVED = ("auth", "role", "center", "timezone")
@@ -18,11 +19,17 @@ class Caller:
     user: User
     session_id: str
     tenant: str = ""
+    tenant_role: str = ""  # the membership's; "" where they have none there, as a site admin may
 
     @classmethod
     def __from_request__(cls, request):  # type: ignore[no-untyped-def]
         """For `auth: Caller`: without this FastHTML would make one from what the client sent."""
         return request.scope.get("auth")
+
+    @classmethod
+    def of_app(cls, session: AppSession) -> "Caller":
+        """Whom a program works for."""
+        return cls(session.user, session.id, session.tenant, session.role or "")
 
     @property
     def address(self) -> str:
@@ -30,7 +37,8 @@ class Caller:
 
     @property
     def role(self) -> str:
-        return self.user.role
+        """The one inside the tenant, or the site's where there is none. Site admins are admins everywhere."""
+        return self.user.role if self.is_admin or not self.tenant else self.tenant_role
 
     @property
     def timezone(self) -> str:
@@ -38,6 +46,7 @@ class Caller:
 
     @property
     def is_admin(self) -> bool:
+        """Of the site, not of one tenant."""
         return self.user.role == "admin"
 
 

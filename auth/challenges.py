@@ -5,6 +5,10 @@ from typing import Any
 
 from auth.purging import purge as walk
 
+# Purposes; part of what the code is derived from.
+SIGN_IN = "sign-in"
+APP_SIGN_IN = "app sign-in"
+
 
 @dataclass(frozen=True)
 class Challenge:

@@ -20,15 +20,17 @@ from auth.agents import kind_of
 from auth.arriving import Arrival
 from auth.caller import Caller, SessionData
 from auth.events import Source
-from auth.gate import Gate, cookie_values, problem, wants_json
+from auth.gate import PROGRAMS, Gate, cookie_values, problem, wants_json
 from auth.keys import Keys, digest, looks_like_token, split_device
 from auth.known import NOTICES, Browser
 from auth.mailing import CODE_MAIL, NO_MAIL
 from auth.mailroom import MailQueue, Mailroom
 from auth.networks import Network, client_of, networks_of
+from auth.organisations import Organisations
 from auth.people import People
 from auth.policy import DAY, Policy
 from auth.signin import SignIn
+from auth.tokens import AccessTokens
 
 log = logging.getLogger("auth")
 
@@ -96,7 +98,10 @@ class Templates(Protocol):
         asked_at: int,
         timezone: str,
         asked_by: str,
+        app: bool,
     ) -> Any: ...
+
+    def told(self, reason: str, facts: dict[str, Any]) -> str: ...
 
     def notice_letter(
         self, kind: str, address: str, at: int, timezone: str, device: str
@@ -114,6 +119,9 @@ class EmailAuth:
     secret_key  at least 32 characters; previous_key is still accepted for codes on their way
     secure      production: `__Host-` cookies, Secure. False only in development
     trusted_proxies  networks whose X-Forwarded-For is believed; none unless named
+    name        the app's, for openapi.json
+    app_link_url  where links lead that a program asked for: what opens it; else as those of browsers
+    cors_origins  origins whose scripts may call /auth and /api; none unless named
     mail_slow   is any mail late? The waiting page then says so, to everybody
     mail        the queue behind `send` (see MailQueue), for the admins' page; without it there is none
     """
@@ -130,13 +138,16 @@ class EmailAuth:
         previous_key: str | None = None,
         secure: bool = True,
         trusted_proxies: Sequence[Network] = (),
+        name: str = "Vestibule",
+        app_link_url: str | None = None,
+        cors_origins: Sequence[str] = (),
         mail_slow: Callable[[], bool] = lambda: False,
         mail: MailQueue | None = None,
         policy: Policy | None = None,
         clock: Callable[[], float] = time,
         keys: Keys | None = None,
     ):
-        from auth import admin, mail_admin, routes  # they import this file
+        from auth import admin, api, mail_admin, routes  # they import this file
 
         keys = keys or Keys(secret_key, previous_key)
         self.db, self.templates, self.clock = db, templates, clock
@@ -144,20 +155,26 @@ class EmailAuth:
         self.policy = policy or Policy()
         self.keys = keys
         self.signin = SignIn(db, keys, send, clock, self.policy)
+        self.organisations = Organisations(db, keys, clock)
         self.people = People(db, keys, clock, self.signin.mail_waiting)
         self.mailroom = Mailroom(db, keys, clock, self.signin.limits, mail)
         self._secure, self._proxies, self._told = secure, tuple(trusted_proxies), False
         prefix = "__Host-" if secure else ""
         self.session_cookie, self.signin_cookie = f"{prefix}session", f"{prefix}signin"
         self.device_cookie = f"{prefix}device"
+        self.programs = PROGRAMS
         self.cookies = (self.session_cookie, self.signin_cookie, self.device_cookie)
         self._link_url = f"{base_url}/link#"
+        self._app_link_url = f"{app_link_url}#" if app_link_url else self._link_url
+        self.name, self.cors_origins = name, frozenset(cors_origins)
+        self.tokens = AccessTokens(keys, base_url, self.policy.access_seconds)
         self.origins = {base_url}
         if not secure:
             port = urlsplit(base_url).port
             usual = f":{port}" if port else ""
             self.origins |= {f"http://{name}{usual}" for name in LOOPBACK_NAMES}
         app.add_middleware(Gate, auth=self)
+        api.add_routes(app, self)
         routes.add_routes(app, self)
         admin.add_routes(app, self)
         if mail is not None:
@@ -182,12 +199,15 @@ class EmailAuth:
             if not found:
                 return None
             # From BASE_URL, never from a request: a Host header is whatever its sender likes.
-            link = found.link and self._link_url + found.link
+            link = found.link and self._link_of(found.app) + found.link
             return self.templates.code_letter(*found._replace(link=link))
         if kind in self.notices:
             told = self.signin.known.notice(ref)
             return self.templates.notice_letter(kind, *told) if told else None
         raise ValueError(f"no letter of kind {kind}")
+
+    def _link_of(self, app: bool) -> str:
+        return self._app_link_url if app else self._link_url
 
     # ---- who is asking
     def cookie(self, request: Request, name: str) -> str | None:
@@ -233,6 +253,18 @@ class EmailAuth:
             self.source(request),
             kind_of(request.headers.get("user-agent", "")),
         )
+
+    async def app_session(self, request: Request) -> sessions.AppSession | None:
+        """The live session of the bearer token in the Authorization header; None without a good one."""
+        given = request.headers.getlist("authorization")
+        scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
+        claims = self.tokens.read(token, int(self.clock())) if scheme.lower() == "bearer" else None
+        return await self.db.run(self.signin.app_session, claims) if claims else None
+
+    def program(self, request: Request, secret: str | None) -> Browser:
+        """Who asks, where it is a program: what a browser has in cookies it sends itself, or not at all."""
+        kind = kind_of(request.headers.get("user-agent", ""))
+        return Browser(secret, source=self.source(request), kind=kind, app=True)
 
     # ---- begin and end
     def set_signin(self, response: Response, token: str) -> None:

@@ -7,12 +7,18 @@ import logging
 from http import HTTPStatus
 from typing import Any
 
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from auth import sessions
+from auth.caller import Caller, SessionData
 
 log = logging.getLogger("auth.gate")
+
+JSON = "application/json"
+# Where programs ask: bearer tokens only, cookies mean nothing, errors are problem+json.
+PROGRAMS = ("/auth/", "/api/", "/openapi.json")
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
@@ -22,6 +28,14 @@ class Gate:
 
     def __init__(self, app: Any, auth: Any):
         self._app, self._auth = app, auth
+        # Never with credentials: a token is sent by the program itself, and no cookie counts there.
+        self._shared = CORSMiddleware(
+            app,
+            allow_origins=auth.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type"],
+            expose_headers=["Retry-After", "WWW-Authenticate"],
+        )
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan" or scope["path"].startswith("/static/"):
@@ -37,6 +51,9 @@ class Gate:
             return
         request = Request(scope, receive)
         request.state.id = auth.keys.new_id()[:16]
+        if scope["path"].startswith(PROGRAMS):
+            await self._serve_program(request, headers, send)
+            return
         if not same_origin(scope["method"], headers, auth.origins):
             log.warning("cross-site %s %s refused", scope["method"], scope["path"])
             await auth.refuse(request, 403, "cross_site")(scope, receive, send)
@@ -63,6 +80,24 @@ class Gate:
         except auth.db.Unavailable as error:
             if started:
                 raise
+            log.error("the database can't serve: %s", error)
+            await auth.refuse(request, 503)(scope, receive, send)
+
+    async def _serve_program(
+        self, request: Request, headers: dict[bytes, bytes], send: Any
+    ) -> None:
+        """No cookie is read, so there is nothing for another site to ride on."""
+        auth, scope, receive = self._auth, request.scope, request.receive
+        scope["program"], scope["auth"], scope["session"] = True, None, SessionData(None)
+        # An origin that nobody named is served as if it were none: the browser keeps the answer from it.
+        origin = headers.get(b"origin", b"").decode("latin1")
+        app = self._shared if origin in auth.cors_origins else self._app
+        try:
+            if scope["path"].startswith("/api/"):
+                session = await auth.app_session(request)
+                scope["auth"] = session and Caller.of_app(session)
+            await app(scope, receive, send)
+        except auth.db.Unavailable as error:
             log.error("the database can't serve: %s", error)
             await auth.refuse(request, 503)(scope, receive, send)
 
@@ -95,14 +130,23 @@ def cookie_values(scope: Any, name: str) -> list[str]:
     return [value.strip(b" \t").decode("latin1") for value in own]
 
 
-def problem(status: int, headers: dict[str, str] | None = None) -> Response:
-    """An error for programs (RFC 9457). `code` is stable: the status's name in snake case."""
+def problem(
+    status: int,
+    headers: dict[str, str] | None = None,
+    code: str = "",
+    detail: str = "",
+    **more: Any,
+) -> Response:
+    """An error for programs (RFC 9457). `code` is stable; where none is given, the status's name in snake case."""
     title = HTTPStatus(status).phrase
-    code = title.lower().replace(" ", "_")
-    body = {"type": "about:blank", "title": title, "status": status, "detail": title, "code": code}
+    code = code or title.lower().replace(" ", "_")
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail or title}
+    body |= {"code": code, **more}
     return JSONResponse(body, status, headers, media_type="application/problem+json")
 
 
 def wants_json(request: Request) -> bool:
+    if request.scope.get("program"):
+        return True
     accept = request.headers.get("accept", "")
     return "application/json" in accept and "text/html" not in accept

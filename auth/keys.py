@@ -14,6 +14,7 @@ TOKEN_CHARS = 43  # 32 bytes in URL-safe base64
 SELECTOR_CHARS = 32  # of a device: 16 bytes in hex
 LONG_CODE_CHARS = 12  # 60 bits
 LINK_ID_CHARS, LINK_CHARS = 26, 78  # 16 and 16 + 32 bytes in letters
+APP_PREFIX = "app_"  # of a device_secret: no cookie of ours looks like that
 
 # base32 without its digits: a mail has one number in it, which is the code.
 _LETTERS = str.maketrans("234567", "abcdef")
@@ -42,11 +43,15 @@ class Keys:
         self._random = random_bytes
         self._code_keys: dict[str, bytes] = {}
         self._link_keys: dict[str, bytes] = {}
+        self._refresh_keys: dict[str, bytes] = {}
+        self.signing_seeds: dict[str, bytes] = {}  # of Ed25519 keys, see tokens.py
         for text in filter(None, (previous, secret)):
             master = text.encode()
             self.current = hkdf(master, "key id").hex()[:12]
             self._code_keys[self.current] = hkdf(master, "code")
             self._link_keys[self.current] = hkdf(master, "link")
+            self._refresh_keys[self.current] = hkdf(master, "refresh")
+            self.signing_seeds[self.current] = hkdf(master, "access token")
         self._counter_key, self._device_key = hkdf(master, "counter"), hkdf(master, "device")
 
     def new_nonce(self) -> str:
@@ -55,6 +60,10 @@ class Keys:
     def new_token(self) -> str:
         """An opaque bearer token, 256 bits (ASVS 7.2.3 asks for 128). Only its digest is stored."""
         return _base64url(self._random(32))
+
+    def new_device_secret(self) -> str:
+        """A program's half of a sign-in: what a browser's cookie is, and can't be used as one."""
+        return APP_PREFIX + self.new_token()
 
     def new_id(self) -> str:
         """An opaque id, 128 bits: says nothing about how many there are, can't be counted up."""
@@ -96,6 +105,24 @@ class Keys:
         message = "\0".join((purpose, id, nonce, address))
         proof = hmac.digest(key, message.encode(), "sha256")
         return _letters(bytes.fromhex(id)) + _letters(proof)
+
+    def refresh_token(self, key_id: str, session: str, generation: int) -> str | None:
+        """The refresh token of one generation of a session: derived, so that a lost answer can be given again."""
+        key = self._refresh_keys.get(key_id)
+        if key is None:
+            return None
+        named = f"{session}.{generation}"
+        return f"{named}.{_base64url(hmac.digest(key, named.encode(), 'sha256'))}"
+
+    def refreshes(self, token: str) -> tuple[str, int] | None:
+        """(session, generation) of a refresh token that was really made here; None for any other."""
+        found = re.fullmatch(r"([0-9a-f]{32})\.(0|[1-9][0-9]{0,8})\.[A-Za-z0-9_-]{43}", token)
+        if not found:
+            return None
+        session, generation = found[1], int(found[2])
+        made = (self.refresh_token(key_id, session, generation) for key_id in self._refresh_keys)
+        good = [same(token, one) for one in made if one]
+        return (session, generation) if any(good) else None
 
     def subject(self, text: str) -> str:
         """Whom a counter counts, as 96 bits that say nothing about them."""

@@ -21,19 +21,24 @@ from auth.users import User
 # Kinds of letters.
 NEW_DEVICE = "new_device"
 DEVICE_ENDED = "device_ended"
-NOTICES = (NEW_DEVICE, DEVICE_ENDED)
+APP_COPIED = "token_reused"
+NOTICES = (NEW_DEVICE, DEVICE_ENDED, APP_COPIED)
 NOTICE_SECONDS = 86400  # a notice that could not leave for so long is no news any more
 
 
 @dataclass(frozen=True)
 class Browser:
-    """What a browser sends with a request: its cookies, each None when it has none; where and what it is."""
+    """What a browser sends with a request: its cookies, each None when it has none; where and what it is.
+
+    A program is one that has no cookies: its device_secret stands for the sign-in's.
+    """
 
     signin: str | None = None
     session: str | None = None
     device: str | None = None
     source: Source = field(default_factory=Source)
     kind: str = ""  # of device, in words of ours (agents.py)
+    app: bool = False  # a program: it gets tokens, no cookies
 
 
 @dataclass(frozen=True)
@@ -88,9 +93,17 @@ class KnownBrowsers:
         selector = self.keys.new_id()
         verifier = self.keys.verifier(selector, 0)
         devices.start(t, selector, digest(verifier), user.id, now, ends)
-        if user.activated_at != now:  # the first browser of all is no news
-            self._notify(t, NEW_DEVICE, user.id, user.address, browser, now)
+        self.tell_of(t, user, browser, now)
         return selector + verifier
+
+    def tell_of(self, t: Any, user: User, browser: Browser, now: int) -> None:
+        """A notice of a sign-in from where we had not seen this person before."""
+        if user.activated_at != now:  # the first of all is no news
+            self._notify(t, NEW_DEVICE, user.id, user.address, browser, now)
+
+    def tell_of_copy(self, t: Any, user: User, browser: Browser, now: int) -> None:
+        """A notice of a program's session that ended because somebody else had its refresh token, too."""
+        self._notify(t, APP_COPIED, user.id, user.address, browser, now)
 
     def notice(self, ref: str) -> tuple[str, int, str, str] | None:
         """(address, when, time zone, kind of device) of a notice; None when nobody is left to tell."""

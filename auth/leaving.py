@@ -1,6 +1,6 @@
 """THE RULES of leaving: one session, or all that a person has; and what time has ended. No HTTP, HTML or SQL."""
 
-from auth import budgets, challenges, devices, events, sessions, users
+from auth import budgets, challenges, devices, events, reviewers, sessions, users
 from auth.desk import Desk
 from auth.events import Source
 from auth.keys import digest
@@ -28,7 +28,7 @@ class Leaving(Desk):
 
     # ---- tidying up
     def purge(self, step: int = 1000) -> dict[str, int]:
-        """Delete what has ended: counters, challenges, sessions, devices. How many of each.
+        """Delete what has ended: counters, challenges, sessions, devices, reviewers. How many of each.
 
         `step`: rows looked at in one statement, so that nobody waits for it.
         """
@@ -38,4 +38,5 @@ class Leaving(Desk):
             "challenges": challenges.purge(self.db, now - KEPT_SECONDS, step),
             "sessions": sessions.purge(self.db, now, step),
             "devices": devices.purge(self.db, now, step),
+            "reviewers": reviewers.purge(self.db, now),
         }

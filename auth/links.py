@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from auth import challenges
 from auth.addresses import masked
 from auth.arriving import Arrival, Arriving
-from auth.challenges import Challenge
+from auth.challenges import APP_SIGN_IN, Challenge
 from auth.keys import linked_id, same
 from auth.known import Browser
 from auth.policy import Refused
@@ -19,6 +19,7 @@ class Elsewhere:
     address: str
     code: str | None  # None: there is nothing more to type there
     code_seconds: int
+    app: bool  # a program asked, and no browser
 
 
 class Links(Arriving):
@@ -74,4 +75,5 @@ class Links(Arriving):
             c, now
         )  # else no browser waits for it
         code = self.validity.long_code(c) if c.link_only else self.validity.code(c)
-        return Elsewhere(masked(c.address), code if typed_here else None, c.expires_at - now)
+        left, app = c.expires_at - now, c.purpose == APP_SIGN_IN
+        return Elsewhere(masked(c.address), code if typed_here else None, left, app)

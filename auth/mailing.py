@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from auth import challenges, users
 from auth.agents import LABELS
-from auth.challenges import Challenge
+from auth.challenges import APP_SIGN_IN, Challenge
 from auth.desk import Desk
 from auth.limits import Mail
 
@@ -23,6 +23,7 @@ class CodeMail(NamedTuple):
     asked_at: int
     timezone: str  # the person's, UTC when they have none yet
     asked_by: str  # the kind of device, one of agents.LABELS, or ""
+    app: bool  # a program asked: the link leads there, and the code is typed there
 
 
 class Mailing(Desk):
@@ -64,6 +65,7 @@ class Mailing(Desk):
             user.timezone if user else "UTC",
             # Checked once more: whatever wrote this row, no text of a stranger's gets into a mail.
             challenge.asked_by if challenge.asked_by in LABELS else "",
+            challenge.purpose == APP_SIGN_IN,
         )
 
     def mail_waiting(self, t: Any, address: str) -> None:

@@ -44,6 +44,24 @@ def networks_of(client: str) -> tuple[str, str]:
     return str(ip_network((address, narrow), False)), str(ip_network((address, wide), False))
 
 
+def is_within(client: str, network: str) -> bool:
+    """Is a client's address, or its narrow network, within a network in CIDR form?"""
+    try:
+        inner, outer = ip_network(client, False), ip_network(network, False)
+    except ValueError:
+        return False
+    return inner.version == outer.version and inner.subnet_of(outer)  # type: ignore[arg-type]
+
+
+def is_network(text: str) -> bool:
+    """A CIDR in which a client of ours can be: never everybody, and of IPv6 no part of a /64."""
+    try:
+        network = ip_network(text)
+    except ValueError:
+        return False
+    return network.prefixlen >= 8 and (network.version == 4 or network.prefixlen <= 64)
+
+
 def _address(text: str) -> Address | None:
     """IPv4 inside IPv6 is IPv4; a zone id says nothing about who it is."""
     try:

@@ -4,16 +4,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from auth import challenges, devices, events, sessions, users
+from auth import challenges, devices, events, reviewers, sessions, tenants, users
 from auth.addresses import canonical
 from auth.events import Source
 from auth.keys import Keys
+from auth.networks import is_network
 from auth.policy import Refused
+from auth.reviewers import REVIEW, Reviewer
 from auth.users import User
 
 MAX_NAME = 200
 PAGE_SIZE = 25
 WEEK = 7 * 86400
+MAX_REVIEW_DAYS = 90
 # Two admins who demote each other at the same moment must not both find the other still there.
 PEOPLE_LOCK = 726355
 
@@ -120,6 +123,32 @@ class People:
             self._keep_an_admin(t)
             self._end(t, user)
             self._record(t, events.USER_DELETED, actor, user.address, source)
+
+    def add_reviewer(
+        self, actor: User | None, typed: str, days: float, network: str, source: Source
+    ) -> tuple[User, str, int]:
+        """Somebody who tests an app for its store: (the person, their code, when it ends).
+
+        The code stays the same, since they can't read a mail. So it counts from one network only, for a
+        person without any rights, and ends by itself. Once more makes a new one in place of the old.
+        """
+        address, ends = self._must_address(typed), int(self.clock() + days * 86400)
+        if not 0 < days <= MAX_REVIEW_DAYS:
+            raise Refused("review_days", most_days=MAX_REVIEW_DAYS)
+        if not is_network(network):
+            raise Refused("review_network")
+        nonce, key, now = self.keys.new_nonce(), self.keys.current, int(self.clock())
+        with self.db.tx(lock=PEOPLE_LOCK) as t:
+            still_admin(t, actor)
+            users.add(t, self.keys.new_id(), address, "", "user", now)
+            user = self._must(users.by_address(t, address))
+            if user.role != "user" or tenants.of_user(t, user.id):
+                raise Refused("review_rights")
+            sessions.end_all(t, user.id)
+            reviewers.put(t, Reviewer(user.id, nonce, key, network, now, ends))
+            detail = f"{network} until {ends}"
+            self._record(t, events.REVIEW_ACCOUNT, actor, address, source, detail)
+        return user, self.keys.long_code(key, REVIEW, nonce, address) or "", ends
 
     def ensure_admins(self, addresses: tuple[str, ...]) -> None:
         """ADMIN_EMAILS: each is an active admin after the start, whatever it was before."""

@@ -24,6 +24,11 @@ class Policy:
     link_seconds: int = 15 * MINUTE
     session_idle_seconds: int = 7 * DAY
     session_max_seconds: int = 30 * DAY  # SP 800-63B-4 §2.1.3
+    # Programs. The access token's life is the second wall only: each call asks for its session.
+    access_seconds: int = 10 * MINUTE
+    refresh_idle_seconds: int = 30 * DAY
+    refresh_max_seconds: int = 90 * DAY  # from the sign-in, however often it is refreshed
+    refresh_retry_seconds: int = 30  # in which a refresh whose answer was lost gets the same again
     seen_every_seconds: int = 300  # how exactly "last use" is kept; a write a request is too much
     session_data_bytes: int = 4096
     device_seconds: int = 180 * DAY  # how long a browser stays known after its last sign-in

@@ -52,6 +52,11 @@ STATUS = {
     "disable_self": 422,
     "delete_self": 422,
     "last_admin": 422,
+    "last_tenant_admin": 422,
+    "tenant_unknown": 404,
+    "review_rights": 422,
+    "review_network": 422,
+    "review_days": 422,
     "not_admin": 403,
 }
 

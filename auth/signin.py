@@ -6,15 +6,15 @@ once, in the browser that asked.
 
     asking.py     a new challenge, and its mail once more     mailing.py   what is mailed, until when
     codes.py      entering a code                             links.py     opening a link
-    arriving.py   the challenge becomes a session             leaving.py   the session ends
+    apps.py       the same for programs, and their tokens     leaving.py   the session ends
+    arriving.py   the challenge becomes a session
     validity.py   what a challenge is worth at this moment    desk.py      what all of these share
 """
 
+from auth.apps import Apps
 from auth.asking import Asking
-from auth.codes import Codes
 from auth.leaving import Leaving
-from auth.links import Links
 
 
-class SignIn(Asking, Codes, Links, Leaving):
+class SignIn(Asking, Apps, Leaving):
     """The rules in one piece; Desk says what they need."""

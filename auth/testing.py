@@ -120,3 +120,85 @@ class Door:
         """A cookie by its short name, with or without `__Host-`."""
         jar = self.client.cookies
         return jar.get(f"__Host-{name}") or jar.get(name)
+
+
+class Program:
+    """An app on a phone, or another program: it speaks JSON, and keeps what it is given itself.
+
+    program.sign_in("ada@example.org")
+    assert program.get("/api/reports").status_code == 200
+    """
+
+    def __init__(
+        self,
+        asgi: Any,
+        mailbox: Mailbox,
+        drain: Callable[[], object],
+        base_url: str,
+        client: str = "192.0.2.1",
+    ):
+        self.mailbox, self.drain, self.address = mailbox, drain, ""
+        self.challenge = self.device_secret = self.access_token = self.refresh_token = ""
+        self.client = TestClient(
+            asgi,
+            base_url=base_url,
+            follow_redirects=False,
+            raise_server_exceptions=False,
+            client=(client, 50000),
+        )
+
+    # ---- what a program sends
+    def get(self, path: str, **more: Any) -> Any:
+        """With the access token, when there is one."""
+        return self.client.get(path, headers=self._bearer(), **more)
+
+    def post(self, path: str, **body: Any) -> Any:
+        return self.client.post(path, json=body, headers=self._bearer())
+
+    def _bearer(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.access_token}"} if self.access_token else {}
+
+    # ---- what a person does with it
+    def ask(self, email: str) -> Any:
+        self.address = email.strip().lower()
+        answer = self.client.post("/auth/login", json={"email": email})
+        if answer.status_code == 202:
+            given = answer.json()
+            self.challenge, self.device_secret = given["challenge"], given["device_secret"]
+        return answer
+
+    def read_code(self) -> str:
+        self.drain()
+        return self.mailbox.latest_code(self.address)
+
+    def enter(self, code: str) -> Any:
+        body = {"challenge": self.challenge, "device_secret": self.device_secret, "code": code}
+        return self._keep(self.client.post("/auth/verify", json=body))
+
+    def open_link(self, link: str) -> Any:
+        """A link that the phone gave to the app: what stands after its # proves that the mail was read."""
+        body = {"token": link.rpartition("#")[2], "device_secret": self.device_secret}
+        return self._keep(self.client.post("/auth/verify", json=body))
+
+    def refresh(self, token: str = "") -> Any:
+        body = {"refresh_token": token or self.refresh_token}
+        return self._keep(self.client.post("/auth/refresh", json=body))
+
+    def sign_in(self, email: str) -> Any:
+        """All of it. Raises AssertionError when it does not end in a session."""
+        self.ask(email)
+        answer = self.enter(self.read_code())
+        if not self.signed_in:
+            raise AssertionError(f"{email} was not signed in: {answer.status_code} {answer.text}")
+        return answer
+
+    @property
+    def signed_in(self) -> bool:
+        return bool(self.get("/auth/me").status_code == 200)
+
+    def _keep(self, answer: Any) -> Any:
+        if answer.status_code == 200:
+            given = answer.json()
+            self.access_token = given["access_token"]
+            self.refresh_token = given["refresh_token"]
+        return answer

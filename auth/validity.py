@@ -9,8 +9,9 @@ from auth.policy import Policy, Refused
 
 @dataclass(frozen=True)
 class Pending:
-    """What a page may show of a challenge. Times in seconds from now."""
+    """What a page, or a program, may show of a challenge. Times in seconds from now."""
 
+    id: str
     address: str
     code_length: int
     code_seconds: int
@@ -85,6 +86,7 @@ class Validity:
     # ---- all of it, for a page
     def pending(self, challenge: Challenge, now: int) -> Pending:
         return Pending(
+            id=challenge.id,
             address=challenge.address,
             code_length=LONG_CODE_CHARS if challenge.link_only else self.policy.code_length,
             code_seconds=challenge.expires_at - challenge.issued_at,

@@ -7,7 +7,7 @@ from templates.emails import CodeLetter, InvitationLetter, NoticeLetter
 from templates.layout import STATIC, Layout, assets, head
 from templates.mail import mail_page, mail_sure
 from templates.mailbox import MailboxPages, road
-from templates.words import REFUSALS
+from templates.words import REFUSALS, told
 
 MAIL_OFF = "Mail is switched off on this server, so no code will arrive. Ask whoever runs it."
 
@@ -59,6 +59,7 @@ class Templates(Layout):
     elsewhere = staticmethod(pages.elsewhere)
     again = staticmethod(pages.again)
     code_over = staticmethod(pages.code_over)
+    told = staticmethod(told)
     no_access = staticmethod(pages.no_access)
     people = staticmethod(admin.people)
     mail_page = staticmethod(mail_page)

@@ -24,12 +24,12 @@ LINK = "color:#3a6df0;font-weight:600"
 _CODE = """\
 {code}
 
-is your sign-in code for {app_name}. Type it in the browser that asked for it.
+is your sign-in code for {app_name}. Type it in the {place} that asked for it.
 It works once, for {valid_for}.
 
 """
 _OR_LINK = """\
-Or open this link in the same browser. It works once, for {link_for}.
+Or open this link {here}. It works once, for {link_for}.
 {link}
 
 """
@@ -42,8 +42,13 @@ Sign in to {app_name} with this link. It works once, for {link_for}.
 
 """
 _HOW = """\
-Open it in the browser in which you entered your address; in another one it \
+Open it in the {place} in which you entered your address; {elsewhere} it \
 shows letters and digits to type there."""
+# Who asked, in these texts: it, where a link works, and where it does not.
+_PLACES = {
+    False: ("browser", "in the same browser", "in another one"),
+    True: ("app", "on the same device", "in a browser"),
+}
 _WHY = "There is no code in this mail, for your safety."
 _ASKED = "Asked for on {when}"
 _WITH = "with {device}."
@@ -62,7 +67,7 @@ _UNDO = "Undo the change"
 _NOTICES = {
     "new_device": (
         "New sign-in to your {app_name} account",
-        "Somebody signed in as you in a browser that we had not seen before: {when},"
+        "Somebody signed in as you in a browser or an app that we had not seen before: {when},"
         " with {device}.",
         "Was it you? Then all is well. If not, somebody else reads your mailbox: change its password"
         " first, then sign in and choose “Sign out everywhere”.",
@@ -74,6 +79,14 @@ _NOTICES = {
         " We have forgotten that browser.",
         "Nobody was signed in by it. It happens when a browser's data is restored from a backup, or"
         " was copied by somebody. The next time you sign in there, we know it again.",
+        "",
+    ),
+    "token_reused": (
+        "An app was signed out of your {app_name} account",
+        "An app of yours used an old key of ours once more: {when}, with {device}."
+        " We have ended that sign-in.",
+        "It happens when an app's data is restored from a backup, or was copied by somebody. Sign in"
+        " again in the app. If you see sign-ins that are not yours, choose “Sign out everywhere”.",
         "",
     ),
     # To the address before. Which one it is now is not said: somebody else may have chosen it.
@@ -131,20 +144,22 @@ class CodeLetter:
             f"It works once, for {valid_for}.",
             P("Your sign-in code for ", Strong(app_name)),
             P("⟦code⟧", style=DIGITS),
-            P(f"Type it in the browser that asked for it. It works once, for {valid_for}."),
+            P(f"Type it in the ⟦place⟧ that asked for it. It works once, for {valid_for}."),
             "⟦or_link⟧",
             *end,
         )
-        self._or_link = Still(P("Or open ", link, " in the same browser.", "⟦rest⟧"))
+        self._or_link = Still(P("Or open ", link, " ⟦here⟧.", "⟦rest⟧"))
 
-    def __call__(self, address, code, link, link_seconds, asked_at, timezone, asked_by):
-        """Code or link is "" when it is not in this mail; never both.
+    def __call__(self, address, code, link, link_seconds, asked_at, timezone, asked_by, app=False):
+        """Code or link is "" when it is not in this mail; never both. `app`: a program asked, and no browser.
 
         `asked_by` is a kind of device, never what a browser says of itself; "" when it is unknown.
         """
         # Of what the mail took to leave nobody counts the seconds.
         minutes = max(60, round(link_seconds / 60) * 60)
         asked = {"when": written(asked_at, timezone), "device": asked_by or _UNKNOWN}
+        place, here, elsewhere = _PLACES[app]
+        asked |= {"place": place, "here": here, "elsewhere": elsewhere}
         known = self._known | asked | {"code": code, "link": link, "link_for": duration(minutes)}
         if not code:
             how = _HOW.format(**known)
@@ -155,7 +170,7 @@ class CodeLetter:
         or_link = ""
         if link:
             rest = f" It works once, for {known['link_for']}."
-            or_link = self._or_link(words="this link", link=link, rest=rest)
+            or_link = self._or_link(words="this link", link=link, rest=rest, here=here)
         html = self._html(code=code, or_link=or_link, **asked)
         bound = _BOUND if self._host else ""
         text = (_CODE + (_OR_LINK if link else "") + _END + bound).format(host=self._host, **known)

@@ -258,24 +258,25 @@ def link(address, caller, refused=None):
         title, button = "One more step", "Show me what to type"
         what = (
             "This browser did not ask for the link, so it signs nobody in here. The button shows what"
-            " to type in the browser that did ask."
+            " to type in the browser or app that did ask."
         )
     return _LINK(title=title, what=what, button=button, alert=refused_alert(refused))
 
 
 def elsewhere(found):
     """A good link in another browser: what to type in the first one, or how to begin here."""
+    place, there = ("app", "app") if found.app else ("browser", "other browser")
     again = P(A("Sign in here instead", href="/login", cls="quiet"))
     if found.code is None:
         return (
             H1("Ask for a new email"),
-            P("That sign-in of ", Strong(Bdi(found.address)), " waits in no browser any more."),
+            P("That sign-in of ", Strong(Bdi(found.address)), f" waits in no {place} any more."),
             P(A("Sign in here", href="/login", cls="button")),
         )
     return (
-        H1("Type this in the other browser"),
+        H1(f"Type this in the {there}"),
         P(
-            "In the browser in which you asked to sign in as ",
+            f"In the {place} in which you asked to sign in as ",
             Strong(Bdi(found.address)),
             ", enter:",
         ),

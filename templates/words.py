@@ -52,13 +52,20 @@ REFUSALS = {
     ),
     "no_signin": (
         "No sign-in was started here.",
-        "A code works only in the browser that asked for it.",
+        "A code works only where it was asked for.",
     ),
     "resend_wait": ("Give the email a little time.", "You can ask for it again in {retry_after}."),
     "resend_spent": (
         "We have sent the code as often as we can.",
         "Use another address, or start again.",
     ),
+    # What programs are told in their answers: for developers, and for a person who sees it.
+    "token_invalid": (
+        "This token does not count, or not any more.",
+        "Refresh it, or sign in again.",
+    ),
+    "token_reused": ("This token was used before.", "Its session has ended. Sign in again."),
+    "tenant_unknown": ("There is no such organisation here.", "Choose one of the memberships."),
     "name_invalid": (
         "That name is too long, or holds a character that can't be shown.",
         "Use at most {most}.",
@@ -70,6 +77,19 @@ REFUSALS = {
     "disable_self": ("You can't disable yourself.", "Ask another admin to do it."),
     "delete_self": ("You can't delete yourself.", "Ask another admin to do it."),
     "not_admin": ("You are not an admin any more.", "Nothing was changed."),
+    "last_tenant_admin": (
+        "That is the last admin of the organisation.",
+        "Make somebody else its admin first.",
+    ),
+    "review_rights": (
+        "Whoever tests an app may have no rights here.",
+        "Use another address, or take role and memberships away first.",
+    ),
+    "review_network": (
+        "That is no network of theirs.",
+        "Write one such as 192.0.2.0/24; of IPv6 at most a /64.",
+    ),
+    "review_days": ("That is too long, or no time at all.", "Use 1 to {most_days} days."),
     "last_admin": ("That is the last active admin.", "Make somebody else an admin first."),
 }
 
@@ -95,6 +115,7 @@ MAIL_KINDS = {
     "none": "Nothing to send",
     "new_device": "New sign-in notice",
     "device_ended": "Browser forgotten notice",
+    "token_reused": "App signed out notice",
     "invitation": "Invitation",
 }
 
@@ -134,6 +155,16 @@ PROBLEMS = {
     500: ("Something went wrong on our side", "Try again in a moment."),
     503: ("We can't answer right now", "Nothing is lost. Try again in a few seconds."),
 }
+
+
+_ASKED = "If this address can sign in here, a code is on its way. It works for {}."
+
+
+def told(reason, facts):
+    """What a program is told, in one text."""
+    if reason == "asked":
+        return _ASKED.format(duration(facts["code_seconds"]))
+    return " ".join(filter(None, refusal(reason, facts)))
 
 
 def refusal(reason, facts):

@@ -12,7 +12,7 @@ import pytest
 
 import main
 from auth.events import Source
-from auth.testing import Door, Mailbox
+from auth.testing import Door, Mailbox, Program
 from tests.serving import Server
 from tests.sink import Sink
 from utils.settings import check, read
@@ -50,6 +50,10 @@ class House:
     def door(self, htmx=False, client="192.0.2.1") -> Door:
         """Another browser."""
         return Door(self.asgi, self.mailbox, self.outbox.drain, self.base_url, htmx, client)
+
+    def program(self, client="192.0.2.1") -> Program:
+        """An app on somebody's phone."""
+        return Program(self.asgi, self.mailbox, self.outbox.drain, self.base_url, client)
 
     @property
     def base_url(self):

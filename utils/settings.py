@@ -120,6 +120,17 @@ def origin(value: str) -> str:
     return f"{parts.scheme}://{parts.netloc.lower().removesuffix(usual)}"
 
 
+def origins(value: str) -> tuple[str, ...]:
+    return tuple(origin(part) for part in listing(value))
+
+
+def app_link(value: str) -> str:
+    parts = urlsplit(value)
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*/?", parts.path) or parts.query or parts.fragment:
+        raise Bad("must be a URL such as https://app.example.org/link, without ? and #")
+    return origin(f"{parts.scheme}://{parts.netloc}") + parts.path
+
+
 def database_url(value: str) -> str:
     if re.fullmatch(r"sqlite:///[^?:]+", value):
         return value
@@ -229,6 +240,10 @@ SETTINGS = (
     Setting("ADMIN_EMAILS", "", addresses, "comma list; each is an active admin after the start"),
     Setting("SESSION_IDLE_DAYS", "7", number(0.01, 365, "days"), "a session unused for so long ends"),
     Setting("SESSION_MAX_DAYS", "30", number(0.01, 365, "days"), "a session ends after so long in any case"),
+    Setting("ACCESS_TOKEN_EXPIRE_MINUTES", "10", number(1, 60, "minutes"), "how long an access token of the JSON API counts by itself"),
+    Setting("REFRESH_TOKEN_EXPIRE_DAYS", "30", number(0.01, 365, "days"), "an app unused for so long has to sign in again; in any case after three times as long"),
+    Setting("APP_LINK_URL", "", app_link, "where a link leads that an app asked for: an https URL that opens the app on a phone; the token stands after the #", "BASE_URL/link"),
+    Setting("CORS_ORIGINS", "", origins, "comma list of origins whose scripts may call the JSON API from a browser; never with cookies"),
     Setting("TRUSTED_PROXIES", "", networks, "comma list of networks (CIDR) whose X-Forwarded-For is believed: your own proxies"),
     Setting("LIMIT_STARTS_PER_IP", "30/10m, 200/24h", limits, "sign-ins started by one client (IPv4 address, IPv6 /64; ten times that for a /24, five times for a /48)"),
     Setting("LIMIT_MAILS_PER_ADDRESS", "1/60s, 5/1h, 10/24h", limits, "mails to one address; all +tags of a mailbox together five times that"),
@@ -330,7 +345,7 @@ def _derive(v: dict[str, Any], written: Mapping[str, str]) -> None:
         v["SMTP_PASSWORD"] = v["SMTP_PASSWORD"].replace(" ", "")
     if not v["MAGIC_LINK_EXPIRE_DAYS"] and "MAGIC_LINK_EXPIRE_DAYS" not in written:
         v["MAGIC_LINK_EXPIRE_DAYS"] = v["CODE_TTL_MINUTES"] / 1440
-    for name in ("SIGNUP_DOMAINS", "ADMIN_EMAILS", "TRUSTED_PROXIES"):
+    for name in ("SIGNUP_DOMAINS", "ADMIN_EMAILS", "TRUSTED_PROXIES", "CORS_ORIGINS"):
         v[name] = v[name] or ()
     if not v["MAIL_FROM"] and "MAIL_FROM" not in written:
         user = v["SMTP_USER"] or ""
@@ -368,6 +383,10 @@ def _contradictions(v: Mapping[str, Any], written: Mapping[str, str]) -> list[tu
             )
         if v["MAIL_BACKEND"] != "none" and not v["MAIL_FROM"]:
             bad("MAIL_FROM", "is missing; write the sender's address (or an address as SMTP_USER)")
+    for name in ("APP_LINK_URL", "CORS_ORIGINS"):
+        urls = v[name] if isinstance(v[name], tuple) else filter(None, [v[name]])
+        if any(u.startswith("http://") and not _is_loopback(urlsplit(u).hostname) for u in urls):
+            bad(name, "must start with https://")
     if not _is_host(v["HOST"]):
         bad("HOST", "must be an IP address or localhost")
     if bool(v["SMTP_USER"]) != bool(v["SMTP_PASSWORD"]):

@@ -4,6 +4,7 @@ It stands outside FastHTML because Starlette's own 500 and 413 answers are made 
 middleware, and would leave without these headers.
 """
 
+import json
 import logging
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any
@@ -50,6 +51,7 @@ class Shield:
     ready      can the app serve? For /readyz
     assets     URLs, with their ?v=, that a browser may keep for ever
     private    paths whose pages are named to nobody: no Referer, no search engine
+    programs   how paths begin whose errors are JSON (RFC 9457) and no pages
     max_body   bytes; max_fields  of one form. More is 413
     """
 
@@ -62,11 +64,12 @@ class Shield:
         development: bool = False,
         assets: Collection[str] = (),
         private: Collection[str] = (),
+        programs: tuple[str, ...] = (),
         max_body: int = MAX_BODY,
         max_fields: int = MAX_FIELDS,
     ):
         self._app, self._page, self._ready = app, page, ready
-        self._private = set(private)
+        self._private, self._programs = set(private), programs
         self._assets, self._max_body, self._max_fields = set(assets), max_body, max_fields
         parts = urlsplit(base_url)
         self._scheme = parts.scheme
@@ -133,8 +136,17 @@ class Shield:
             return await send({"type": "websocket.close", "code": 1008})
         # After a 413, or a client could go on sending into a connection where nobody listens.
         close = [(b"connection", b"close")] if status == 413 else []
-        body = self._page(status).encode()
-        await _answer(scope, armed, status, body, b"text/html; charset=utf-8", close)
+        kind, body = b"text/html; charset=utf-8", b""
+        if scope["path"].startswith(self._programs):
+            kind, body = b"application/problem+json", _problem(status)
+        await _answer(scope, armed, status, body or self._page(status).encode(), kind, close)
+
+
+def _problem(status: int) -> bytes:
+    title = PAGES[status]
+    code = title.lower().replace(" ", "_")
+    told = {"type": "about:blank", "title": title, "status": status, "detail": title, "code": code}
+    return json.dumps(told).encode()
 
 
 async def _answer(

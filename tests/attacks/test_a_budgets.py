@@ -480,8 +480,12 @@ def where(dotted):
 
 
 def test_A10_sessions_begin_in_one_place_after_a_challenge_was_consumed():
-    assert where("sessions.start") == [("auth/arriving.py", "_admit")]
+    assert where("sessions.start") == [("auth/arriving.py", "_begin_here")]
+    assert where("sessions.start_app") == [("auth/arriving.py", "_begin_app")]
+    begins = ("self._begin_app", "self._begin_here")
+    assert [where(begin) for begin in begins] == [[("auth/arriving.py", "_admit")]] * 2
     assert where("self._admit") == [
+        ("auth/apps.py", "_reviewed"),
         ("auth/codes.py", "verify_code"),
         ("auth/links.py", "open_link"),
     ]
@@ -493,16 +497,17 @@ def test_A10_sessions_begin_in_one_place_after_a_challenge_was_consumed():
             if isinstance(i, ast.ImportFrom) and i.module == "auth.sessions"
             for n in i.names
         ]
-        assert "start" not in imported and "*" not in imported, file
+        assert not {"start", "start_app", "*"} & set(imported), file
         texts = [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)]
         inserts = [t for t in texts if isinstance(t, str) and re.search(r"into\s+sessions\b", t)]
         assert bool(inserts) == (file == "auth/sessions.py"), file
-    ((admit, start),) = calls(sources()["auth/arriving.py"], "sessions.start")
+    arriving = sources()["auth/arriving.py"]
+    ((admit, here), (_, app)) = [found for b in begins for found in calls(arriving, b)][::-1]
     ((_, consume),) = calls(admit, "challenges.consume")
     (block,) = (n for n in ast.walk(admit) if isinstance(n, ast.With))
     assert ast.unparse(block.items[0]) == "self.db.tx() as t"
     within = list(ast.walk(block))
-    assert start in within and consume in within and consume.lineno < start.lineno
+    assert {here, app, consume} <= set(within) and consume.lineno < min(here.lineno, app.lineno)
     # Nothing taken: nothing begins.
     (refusing,) = (n for n in within if isinstance(n, ast.If) and consume in list(ast.walk(n.test)))
     assert isinstance(refusing.body[-1], ast.Raise)
@@ -515,7 +520,8 @@ def test_A10_six_digits_are_compared_in_one_place_after_they_were_counted():
     for file, tree in sources().items():
         for function, call in calls(tree, "same"):
             compared = {ast.unparse(argument) for argument in call.args}
-            if compared & {"code", "expected"} and function.name != "_by_link":
+            # A link's secret, and a reviewer's twelve characters, are not guessed at.
+            if compared & {"code", "expected"} and function.name not in ("_by_link", "_reviewed"):
                 assert (file, function.name) == ("auth/codes.py", "verify_code")
     # What begins in the browser begins there, too.
     assert where("auth.admit") == [

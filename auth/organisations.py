@@ -1,0 +1,102 @@
+"""THE RULES about organisations and who is in them. No HTTP, HTML or SQL."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from auth import events, tenants, users
+from auth.addresses import canonical
+from auth.events import Source
+from auth.keys import Keys
+from auth.people import MAX_NAME, PEOPLE_LOCK, still_admin
+from auth.policy import Refused
+from auth.tenants import Membership, Tenant
+from auth.users import User
+
+
+@dataclass(frozen=True)
+class Organisations:
+    """`actor` is the site admin who asks, or None for the command line.
+
+    An organisation begins with an admin of its own, and keeps one.
+    """
+
+    db: Any
+    keys: Keys
+    clock: Callable[[], float]
+
+    def all(self) -> list[Tenant]:
+        return tenants.every(self.db)
+
+    def of(self, user: User) -> list[Membership]:
+        return tenants.of_user(self.db, user.id)
+
+    def create(self, actor: User | None, name: str, admin: str, source: Source) -> Tenant:
+        """A new organisation, run by the person with the address `admin`."""
+        name = name.strip()
+        if not name or len(name) > MAX_NAME or not name.isprintable():
+            raise Refused("name_invalid", most=MAX_NAME)
+        with self.db.tx(lock=PEOPLE_LOCK) as t:
+            still_admin(t, actor)
+            user, id = self._person(t, admin), self.keys.new_id()
+            tenants.add(t, id, name, int(self.clock()))
+            tenants.join(t, id, user.id, "admin", int(self.clock()))
+            self._record(t, events.TENANT_CREATED, actor, name, source, id)
+            self._record(t, events.MEMBER_ADDED, actor, user.address, source, f"{id} admin")
+            return self._tenant(t, id)
+
+    def delete(self, actor: User | None, id: str, source: Source) -> None:
+        with self.db.tx(lock=PEOPLE_LOCK) as t:
+            still_admin(t, actor)
+            tenant = self._tenant(t, id)
+            tenants.delete(t, id)
+            self._record(t, events.TENANT_DELETED, actor, tenant.name, source, id)
+
+    def join(
+        self, actor: User | None, id: str, address: str, role: str, source: Source
+    ) -> Membership:
+        """A member from now on, or with another role. It counts at their next request."""
+        with self.db.tx(lock=PEOPLE_LOCK) as t:
+            still_admin(t, actor)
+            tenant, user = self._tenant(t, id), self._person(t, address)
+            if role not in users.roles(t):
+                raise Refused("role_unknown")
+            tenants.join(t, id, user.id, role, int(self.clock()))
+            self._keep_an_admin(t, id)
+            self._record(t, events.MEMBER_ADDED, actor, user.address, source, f"{id} {role}")
+            return Membership(id, tenant.name, role)
+
+    def leave(self, actor: User | None, id: str, address: str, source: Source) -> None:
+        with self.db.tx(lock=PEOPLE_LOCK) as t:
+            still_admin(t, actor)
+            self._tenant(t, id)
+            user = self._person(t, address)
+            if not tenants.leave(t, id, user.id):
+                raise Refused("user_unknown")
+            self._keep_an_admin(t, id)
+            self._record(t, events.MEMBER_REMOVED, actor, user.address, source, id)
+
+    def _keep_an_admin(self, t: Any, id: str) -> None:
+        """After the change and before the commit: raising takes the change back."""
+        if not tenants.admins(t, id):
+            raise Refused("last_tenant_admin")
+
+    def _tenant(self, t: Any, id: str) -> Tenant:
+        found = tenants.by_id(t, id) if id.isalnum() else None
+        if found is None:
+            raise Refused("tenant_unknown")
+        return found
+
+    def _person(self, t: Any, typed: str) -> User:
+        address = canonical(typed)
+        user = users.by_address(t, address) if address else None
+        if user is None:
+            raise Refused("user_unknown")
+        return user
+
+    def _record(
+        self, t: Any, kind: str, actor: User | None, subject: str, source: Source, detail: str
+    ) -> None:
+        now = self.clock()
+        id = self.keys.new_sorted_id(now)
+        events.record(t, id, int(now), kind, subject, source, actor.id if actor else "", detail)

@@ -1,0 +1,92 @@
+"""Organisations, and who is in them with which role. SQL only; who may change them is organisations.py."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Tenant:
+    id: str
+    name: str
+    created_at: int
+
+
+@dataclass(frozen=True)
+class Membership:
+    tenant: str
+    name: str  # the tenant's
+    role: str  # inside it
+
+
+def add(t: Any, id: str, name: str, now: int) -> None:
+    t.q(
+        "insert into tenants (id, name, created_at) values (:id, :name, :now)",
+        id=id,
+        name=name,
+        now=now,
+    )
+
+
+def by_id(t: Any, id: str) -> Tenant | None:
+    rows = t.q("select id, name, created_at from tenants where id = :id", id=id)
+    return Tenant(**rows[0]) if rows else None
+
+
+def every(t: Any) -> list[Tenant]:
+    return [
+        Tenant(**row) for row in t.q("select id, name, created_at from tenants order by name, id")
+    ]
+
+
+def delete(t: Any, id: str) -> None:
+    t.q("delete from tenants where id = :id", id=id)
+
+
+def of_user(t: Any, user_id: str) -> list[Membership]:
+    rows = t.q(
+        "select m.tenant_id as tenant, t.name, m.role from memberships m join tenants t"
+        " on t.id = m.tenant_id where m.user_id = :user_id order by t.name, t.id",
+        user_id=user_id,
+    )
+    return [Membership(**row) for row in rows]
+
+
+def role_of(t: Any, tenant: str, user_id: str) -> str | None:
+    rows = t.q(
+        "select role from memberships where tenant_id = :tenant and user_id = :user_id",
+        tenant=tenant,
+        user_id=user_id,
+    )
+    return str(rows[0]["role"]) if rows else None
+
+
+def join(t: Any, tenant: str, user_id: str, role: str, now: int) -> None:
+    """A member from now on, or with another role."""
+    t.q(
+        "insert into memberships (tenant_id, user_id, role, created_at)"
+        " values (:tenant, :user_id, :role, :now)"
+        " on conflict (tenant_id, user_id) do update set role = excluded.role",
+        tenant=tenant,
+        user_id=user_id,
+        role=role,
+        now=now,
+    )
+
+
+def leave(t: Any, tenant: str, user_id: str) -> bool:
+    rows = t.q(
+        "delete from memberships where tenant_id = :tenant and user_id = :user_id returning role",
+        tenant=tenant,
+        user_id=user_id,
+    )
+    return bool(rows)
+
+
+def admins(t: Any, tenant: str) -> int:
+    """How many who may run it: its admins who are not disabled."""
+    rows = t.q(
+        "select count(*) as n from memberships m join users u on u.id = m.user_id"
+        " where m.tenant_id = :tenant and m.role = 'admin' and u.disabled_at is null",
+        tenant=tenant,
+    )
+    return int(rows[0]["n"])
