@@ -26,12 +26,13 @@ _SYSTEMS = (
     (("Linux", "X11"), "Linux"),
 )
 _SOME = "a browser"
+AN_APP = "an app"  # for a program that says nothing we know
 
 LABELS = frozenset(
     f"{browser} on {system}" if system else browser
     for browser in (_SOME, *(name for _, name in _BROWSERS))
     for system in ("", *(name for _, name in _SYSTEMS))
-) - {_SOME}
+) - {_SOME} | {AN_APP}
 
 
 def kind_of(agent: str) -> str:

@@ -15,7 +15,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from auth import tenants
 from auth.caller import Caller
 from auth.email_auth import EmailAuth
 from auth.gate import JSON, problem
@@ -169,11 +168,10 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
     async def me(request: Request) -> Response:
         session = await caller(request)
         who, user = Caller.of_app(session), session.user
-        found = await run(tenants.of_user, auth.db, user.id)
         profile = Profile(
             user.id, user.address, who.role, who.tenant or None, user.name, user.timezone
         )
-        members = [Member(m.tenant, m.name, m.role) for m in found]
+        members = [Member(m.tenant, m.name, m.role) for m in session.memberships]
         since = SignedIn(session.id, session.created_at, session.expires_at)
         return answer(Me(profile, members, since))
 
@@ -196,8 +194,10 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
         "me": me,
         "jwks": jwks,
     }
-    routes = [Route(c.path, handlers[c.name], methods=[c.method]) for c in CALLS]
-    app.router.routes[:0] = [*routes, Route("/openapi.json", described, methods=["GET"])]
+    routes = {c.name: Route(c.path, handlers[c.name], methods=[c.method]) for c in CALLS}
+    # Routes are tried one after another: what is called most first, the others after the pages.
+    app.router.routes.insert(0, routes.pop("me"))
+    app.router.routes += [*routes.values(), Route("/openapi.json", described, methods=["GET"])]
 
 
 def answer(body: msgspec.Struct, status: int = 200) -> Response:

@@ -77,10 +77,13 @@ class Apps(Codes, Links):
     def app_session(self, claims: Claims) -> AppSession | None:
         """The session of an access token, as the database says now; None when it is over in any way."""
         now, idle = int(self.clock()), self.policy.refresh_idle_seconds
-        found = sessions.app(self.db, claims.session_id, now, idle, claims.tenant)
+        found = sessions.app(self.db, claims.session_id, now, idle)
         if found is None or found.user.id != claims.user_id:
             return None
-        return found if self._may_be_in(self.db, found) else None
+        if not self._may_be_in(self.db, found, claims.tenant):
+            return None
+        # Of two tokens for two tenants each counts in its own.
+        return replace(found, tenant=claims.tenant) if found.tenant != claims.tenant else found
 
     def refresh(self, token: str, browser: Browser) -> Renewed:
         """The next refresh token for this one: once, or again while its answer may be lost.
@@ -102,9 +105,9 @@ class Apps(Codes, Links):
                 user, source = session.user, browser.source
                 self._record(t, events.REFRESH_REUSED, user.address, source, user.id)
                 self.known.tell_of_copy(t, user, browser, now)
-            if good and session.tenant and not self._may_be_in(t, session):
+            if good and not self._may_be_in(t, session, session.tenant):
                 sessions.choose(t, id, "")
-                session = replace(session, tenant="", role=None)
+                session = replace(session, tenant="")
         if not good:  # after the commit: the end has to stay
             raise Refused("token_reused")
         made = self.keys.refresh_token(session.key_id, id, session.generation)
@@ -123,13 +126,13 @@ class Apps(Codes, Links):
         if not tenant.isalnum() or not tenant.isascii():
             raise Refused("tenant_unknown")
         with self.db.tx() as t:
-            found = sessions.app(t, session.id, now, idle, tenant)
+            found = sessions.app(t, session.id, now, idle)
             if found is None:
                 raise Refused("token_invalid")
-            if not self._may_be_in(t, found):
+            if not self._may_be_in(t, found, tenant):
                 raise Refused("tenant_unknown")
             sessions.choose(t, session.id, tenant)
-        return found
+        return replace(found, tenant=tenant)
 
     def end_app(self, session: AppSession, source: Source) -> None:
         with self.db.tx() as t:
@@ -137,8 +140,8 @@ class Apps(Codes, Links):
                 user = session.user
                 self._record(t, events.LOGOUT, user.address, source, actor=user.id, detail="app")
 
-    def _may_be_in(self, t: Any, session: AppSession) -> bool:
-        """Is the tenant of this session one of theirs? Site admins pass everywhere, where there is a place."""
-        if not session.tenant or session.role is not None:
+    def _may_be_in(self, t: Any, session: AppSession, tenant: str) -> bool:
+        """Is it one of theirs, or none? Site admins pass everywhere, where there is a place."""
+        if not tenant or session.role_in(tenant) is not None:
             return True
-        return session.user.role == "admin" and tenants.by_id(t, session.tenant) is not None
+        return session.user.role == "admin" and tenants.by_id(t, tenant) is not None

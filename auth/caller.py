@@ -29,7 +29,7 @@ class Caller:
     @classmethod
     def of_app(cls, session: AppSession) -> "Caller":
         """Whom a program works for."""
-        return cls(session.user, session.id, session.tenant, session.role or "")
+        return cls(session.user, session.id, session.tenant, session.role_in(session.tenant) or "")
 
     @property
     def address(self) -> str:

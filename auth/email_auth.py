@@ -16,12 +16,12 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Match
 
 from auth import sessions
-from auth.agents import kind_of
+from auth.agents import AN_APP, kind_of
 from auth.arriving import Arrival
 from auth.caller import Caller, SessionData
 from auth.events import Source
 from auth.gate import PROGRAMS, Gate, cookie_values, problem, wants_json
-from auth.keys import Keys, digest, looks_like_token, split_device
+from auth.keys import Keys, digest, looks_like_device_secret, looks_like_token, split_device
 from auth.known import NOTICES, Browser
 from auth.mailing import CODE_MAIL, NO_MAIL
 from auth.mailroom import MailQueue, Mailroom
@@ -174,8 +174,8 @@ class EmailAuth:
             usual = f":{port}" if port else ""
             self.origins |= {f"http://{name}{usual}" for name in LOOPBACK_NAMES}
         app.add_middleware(Gate, auth=self)
-        api.add_routes(app, self)
         routes.add_routes(app, self)
+        api.add_routes(app, self)
         admin.add_routes(app, self)
         if mail is not None:
             mail_admin.add_routes(app, self)
@@ -263,8 +263,9 @@ class EmailAuth:
 
     def program(self, request: Request, secret: str | None) -> Browser:
         """Who asks, where it is a program: what a browser has in cookies it sends itself, or not at all."""
-        kind = kind_of(request.headers.get("user-agent", ""))
-        return Browser(secret, source=self.source(request), kind=kind, app=True)
+        kind = kind_of(request.headers.get("user-agent", "")) or AN_APP
+        own = secret if secret and looks_like_device_secret(secret) else None
+        return Browser(own, source=self.source(request), kind=kind, app=True)
 
     # ---- begin and end
     def set_signin(self, response: Response, token: str) -> None:

@@ -158,6 +158,10 @@ def looks_like_token(text: str) -> bool:
     return len(text) == TOKEN_CHARS and text.isascii()
 
 
+def looks_like_device_secret(text: str) -> bool:
+    return text.startswith(APP_PREFIX) and looks_like_token(text.removeprefix(APP_PREFIX))
+
+
 def same(one: str, other: str) -> bool:
     """Equal, in a time that does not tell at which character they part (ASVS 11.2.4)."""
     return hmac.compare_digest(one.encode(), other.encode())

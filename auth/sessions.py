@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
+from auth import users
 from auth.purging import purge as walk
+from auth.tenants import Membership
 from auth.users import User
 
 _FIND = (
@@ -13,17 +15,16 @@ _FIND = (
     " and s.expires_at > :now and s.seen_at > :idle and u.disabled_at is null"
 )
 
+# One row for each membership, and one for who has none.
 _APP = (
-    "select s.id as session_id, s.created_at as session_created_at, s.expires_at as session_expires_at,"
-    " s.generation as session_generation, s.key_id as session_key_id,"
-    " s.rotated_at as session_rotated_at, s.tenant as session_tenant, m.role as session_role,"
+    "select s.created_at as s_created_at, s.expires_at as s_expires_at, s.generation, s.key_id,"
+    " s.rotated_at, s.tenant, m.tenant_id, m.role as m_role, t.name as t_name,"
     " u.id, u.address, u.name, u.role, u.timezone, u.created_at, u.activated_at, u.signed_in_at,"
     " u.disabled_at from sessions s join users u on u.id = s.user_id"
-    " left join memberships m on m.tenant_id = {tenant} and m.user_id = s.user_id"
+    " left join memberships m on m.user_id = s.user_id left join tenants t on t.id = m.tenant_id"
     " where s.id = :id and s.app = 1 and s.expires_at > :now and s.seen_at > :idle"
     " and u.disabled_at is null"
 )
-_APP_IN, _APP_LAST = _APP.format(tenant=":tenant"), _APP.format(tenant="s.tenant")
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,13 @@ class AppSession:
     generation: int  # of the refresh token that is next
     key_id: str  # what that one is derived with
     rotated_at: int
-    tenant: str  # "" for none
-    role: str | None  # the membership's; None: they are no member
+    tenant: str  # chosen last; "" for none
+    memberships: tuple[Membership, ...]
     user: User
 
-
-_APP_FIELDS = tuple(name for name in AppSession.__dataclass_fields__ if name != "user")
+    def role_in(self, tenant: str) -> str | None:
+        """The membership's; None: they are no member."""
+        return next((m.role for m in self.memberships if m.tenant == tenant), None)
 
 
 def start(t: Any, id: str, token: str, user_id: str, now: int, expires_at: int) -> None:
@@ -93,23 +95,16 @@ def start_app(
     )
 
 
-def app(
-    t: Any, id: str, now: int, idle_seconds: int, tenant: str | None = None
-) -> AppSession | None:
-    """A program's live session, with the role in `tenant`, or in the one that was chosen last (None).
-
-    Read at each call, never cached, as `find` is.
-    """
-    sql = _APP_LAST if tenant is None else _APP_IN
-    more = {} if tenant is None else {"tenant": tenant}
-    rows = t.q(sql, id=id, now=now, idle=now - idle_seconds, **more)
+def app(t: Any, id: str, now: int, idle_seconds: int) -> AppSession | None:
+    """A program's live session. Read at each call, never cached, as `find` is."""
+    rows = t.q(_APP, id=id, now=now, idle=now - idle_seconds)
     if not rows:
         return None
-    row = rows[0]
-    own = {name: row.pop(f"session_{name}") for name in _APP_FIELDS}
-    if tenant is not None:
-        own["tenant"] = tenant
-    return AppSession(**own, user=User(**row))
+    r = rows[0]
+    joined = (Membership(m["tenant_id"], m["t_name"], m["m_role"]) for m in rows if m["tenant_id"])
+    memberships = tuple(sorted(joined, key=lambda m: (m.name, m.tenant)))
+    own = r["s_created_at"], r["s_expires_at"], r["generation"], r["key_id"], r["rotated_at"]
+    return AppSession(id, *own, r["tenant"], memberships, users.of(r))
 
 
 def rotate(t: Any, id: str, generation: int, key_id: str, now: int, idle_seconds: int) -> bool:

@@ -23,19 +23,19 @@ class User:
 _FIELDS = tuple(User.__dataclass_fields__)
 
 
-def _of(row: dict[str, Any]) -> User:
+def of(row: dict[str, Any]) -> User:
     # By name: newer code, in a process beside this one, may have added columns.
     return User(*[row[name] for name in _FIELDS])
 
 
 def by_address(t: Any, address: str) -> User | None:
     rows = t.q("select * from users where address = :address", address=address)
-    return _of(rows[0]) if rows else None
+    return of(rows[0]) if rows else None
 
 
 def by_id(t: Any, id: str) -> User | None:
     rows = t.q("select * from users where id = :id", id=id)
-    return _of(rows[0]) if rows else None
+    return of(rows[0]) if rows else None
 
 
 def add(t: Any, id: str, address: str, name: str, role: str, now: int) -> bool:
@@ -63,7 +63,7 @@ def arrive(t: Any, address: str, timezone: str | None, now: int) -> User | None:
         timezone=timezone,
         now=now,
     )
-    return _of(rows[0]) if rows else None
+    return of(rows[0]) if rows else None
 
 
 def hold(t: Any, id: str) -> None:
@@ -116,7 +116,7 @@ def search(t: Any, text: str, limit: int, offset: int) -> list[User]:
         limit=limit,
         offset=offset,
     )
-    return [_of(row) for row in rows]
+    return [of(row) for row in rows]
 
 
 def _like(text: str) -> str:

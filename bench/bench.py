@@ -109,18 +109,22 @@ class Server:
                 os.kill(pid, signal.SIGKILL)
             self.process.wait()
 
-    async def step(self, name, browser, address="", code=""):
-        """One request of the flow. Raises when the answer is not the expected one."""
+    async def step(self, name, browser, address="", code="", **more):
+        """One request of the flow; its answer. Raises when that is not the expected one."""
         spec = self.spec["flow"][name]
-        known = {"email": address, "code": code}
-        headers = {k: self.fill(v) for k, v in spec.get("headers", {}).items()}
+        known = {"email": address, "code": code, **more}
+        headers = {k: self.fill(v, **known) for k, v in spec.get("headers", {}).items()}
         if "form" in spec:
             form = {k: self.fill(v, **known) for k, v in spec["form"].items()}
             status, body = await browser.post(spec["path"], form, headers)
+        elif "json" in spec:
+            sent = {k: self.fill(v, **known) for k, v in spec["json"].items()}
+            status, body = await browser.post_json(spec["path"], sent, headers)
         else:
             status, body = await browser.get(spec["path"], headers)
         if status != spec["expect"] or self.fill(spec.get("contains", ""), **known) not in body:
             raise RuntimeError(f"{name} for {address}: {status} {body[:300]}")
+        return body
 
 
 def free_port():
@@ -158,6 +162,16 @@ class Crowd:
             await self.server.step("verify", browser, address, code)
             await self.server.step("page", browser, address)
             return address
+
+    async def sign_in_app(self, browser):
+        """(address, access token) of a program's sign-in."""
+        with self.somebody() as address:
+            browser.forget()
+            mail = self.sink.expect(address)
+            asked = json.loads(await self.server.step("login", browser, address))
+            code = code_in(await asyncio.wait_for(mail, 30))
+            given = json.loads(await self.server.step("tokens", browser, address, code, **asked))
+            return address, given["access_token"]
 
     async def do(self, n, job):
         """`job(browser)` n times, as many at once as there are browsers. CPU seconds, wall seconds, time of each."""
@@ -225,23 +239,33 @@ async def measure(server, hello, sink, width, a):
     async def look(browser):
         await server.step("page", browser, who[browser])
 
-    spent = {look: [], greet: []}
-    await crowd.do(200, look)
-    await greeters.do(200, greet)
+    phones = Crowd(server, sink, a.users, width)
+    tokens = {phone: await phones.sign_in_app(phone) for phone in phones.browsers}
+
+    async def call(phone):
+        address, token = tokens[phone]
+        await server.step("me", phone, address, token=token)
+
+    turns = ((crowd, look), (phones, call), (greeters, greet))
+    spent = {job: [] for _, job in turns}
+    for people, job in turns:
+        await people.do(200, job)
     for _ in range(SLICES):
-        for people, job in ((crowd, look), (greeters, greet)):
+        for people, job in turns:
             cpu, _, times = await people.do(a.gets // SLICES, job)
             spent[job].append(cpu / len(times) * 1e6)
-    result["page_us"], result["hello_us"] = (statistics.median(spent[job]) for job in (look, greet))
+    for name, (_, job) in zip(("page_us", "me_us", "hello_us"), turns, strict=True):
+        result[name] = statistics.median(spent[job])
     result["hellos"] = result["page_us"] / result["hello_us"]
+    result["me_hellos"] = result["me_us"] / result["hello_us"]
     result["verify_ms"] = result["signin_ms"] - result["create_ms"] - result["page_us"] / 1e3
     result |= {
-        "errors": len(crowd.wrong + greeters.wrong),
-        "error": (crowd.wrong + greeters.wrong)[:1],
+        "errors": len(crowd.wrong + phones.wrong + greeters.wrong),
+        "error": (crowd.wrong + phones.wrong + greeters.wrong)[:1],
     }
     result |= {"start_s": server.start_s, "rss_mb": memory_mb(server.pid)}
-    crowd.close()
-    greeters.close()
+    for people in (crowd, phones, greeters):
+        people.close()
     return result
 
 
@@ -263,7 +287,7 @@ async def run(a):
                 ):
                     results.append(await measure(server, hello, sink, width, a))
                 r = results[-1]
-                print(f"  round {turn + 1}, {width:2} at once: sign-in {r['signin_ms']:.2f} ms, page {r['page_us']:.0f} us, hello {r['hello_us']:.0f} us", file=sys.stderr, flush=True)  # fmt: skip
+                print(f"  round {turn + 1}, {width:2} at once: sign-in {r['signin_ms']:.2f} ms, page {r['page_us']:.0f} us, me {r['me_us']:.0f} us, hello {r['hello_us']:.0f} us", file=sys.stderr, flush=True)  # fmt: skip
     finally:
         sink.server.close()
         shutil.rmtree(work, ignore_errors=True)
@@ -278,7 +302,7 @@ def percentile(values, share):
 
 def table(results):
     """One line for each concurrency: medians over the rounds."""
-    heads = ("at once", "sign-in ms", "in hellos", "create ms", "verify ms", "GET us", "hello us", "GET in hellos", "sign-ins/s", "p50 ms", "p99 ms", "mail conns", "RSS MB", "start s", "errors")  # fmt: skip
+    heads = ("at once", "sign-in ms", "in hellos", "create ms", "verify ms", "GET us", "me us", "hello us", "GET in hellos", "me in hellos", "sign-ins/s", "p50 ms", "p99 ms", "mail conns", "RSS MB", "start s", "errors")  # fmt: skip
     rows = []
     for width in dict.fromkeys(r["width"] for r in results):
         mine = [r for r in results if r["width"] == width]
@@ -286,7 +310,7 @@ def table(results):
         low, high = (pick(r["signin_ms"] for r in mine) for pick in (min, max))
         in_hellos = statistics.median(r["signin_ms"] * 1e3 / r["hello_us"] for r in mine)
         rows.append((str(width), f"{m['signin_ms']:.2f} [{low:.2f}-{high:.2f}]", f"{in_hellos:.0f}", f"{m['create_ms']:.2f}",
-                     f"{m['verify_ms']:.2f}", f"{m['page_us']:.0f}", f"{m['hello_us']:.0f}", f"{m['hellos']:.1f}", f"{m['per_s']:.0f}",
+                     f"{m['verify_ms']:.2f}", f"{m['page_us']:.0f}", f"{m['me_us']:.0f}", f"{m['hello_us']:.0f}", f"{m['hellos']:.1f}", f"{m['me_hellos']:.1f}", f"{m['per_s']:.0f}",
                      f"{m['p50_ms']:.1f}", f"{m['p99_ms']:.1f}", f"{m['connections_per_mail']:.2f}", f"{m['rss_mb']:.0f}",
                      f"{m['start_s']:.2f}", str(sum(r["errors"] for r in mine))))  # fmt: skip
     rows = [heads, tuple("-" * len(head) for head in heads), *rows]

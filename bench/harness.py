@@ -1,6 +1,7 @@
 """What the benchmark stands on: a light HTTP client, an SMTP sink, and the CPU of a process tree. Linux only."""
 
 import asyncio
+import json
 import os
 import time
 from urllib.parse import urlencode
@@ -120,6 +121,10 @@ class Browser:
     async def post(self, path, form, headers=None):
         kind = {"Content-Type": "application/x-www-form-urlencoded"}
         return await self.request("POST", path, kind | (headers or {}), urlencode(form).encode())
+
+    async def post_json(self, path, body, headers=None):
+        kind = {"Content-Type": "application/json"}
+        return await self.request("POST", path, kind | (headers or {}), json.dumps(body).encode())
 
     async def request(self, method, path, headers, body):
         """(status, body as text). Cookies are kept."""

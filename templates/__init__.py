@@ -52,6 +52,10 @@ class Templates(Layout):
         content = pages.problem(what, request_id)
         return self.page(pages.words_of(what)[0], *content, caller=caller, width="door")
 
+    def told(self, reason, facts):
+        """What a program is told: of a refusal, or ("asked") of a code that is on its way."""
+        return self._off if self._off and reason == "asked" else told(reason, facts)
+
     def sorry(self, what):
         return self.fragment("", pages.sorry(what))
 
@@ -59,7 +63,6 @@ class Templates(Layout):
     elsewhere = staticmethod(pages.elsewhere)
     again = staticmethod(pages.again)
     code_over = staticmethod(pages.code_over)
-    told = staticmethod(told)
     no_access = staticmethod(pages.no_access)
     people = staticmethod(admin.people)
     mail_page = staticmethod(mail_page)
