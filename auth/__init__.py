@@ -15,7 +15,7 @@ from pathlib import Path
 
 from auth.caller import Caller, SessionData
 from auth.email_auth import EmailAuth
-from auth.guards import admin_required, role_required, signed_in
+from auth.guards import admin_required, confirmed, role_required, signed_in
 from auth.policy import Policy, Refused
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -28,6 +28,7 @@ __all__ = [
     "Refused",
     "SessionData",
     "admin_required",
+    "confirmed",
     "role_required",
     "signed_in",
 ]

@@ -83,11 +83,15 @@ class Arriving(Desk):
         self, t: Any, user: User, device: Device | None, browser: Browser, now: int
     ) -> tuple[str, str, str]:
         """A browser's session: its id, and both cookies."""
-        id, token = self.keys.new_id(), self.keys.new_token()
+        id, token, data = self.keys.new_id(), self.keys.new_token(), "{}"
         if browser.session:  # ASVS 7.2.4: the old one ends when a new one begins
-            sessions.end(t, digest(browser.session))
-        ends = now + self.policy.session_max_seconds
-        sessions.start(t, id, digest(token), user.id, now, ends)
+            ended = sessions.end(t, digest(browser.session))
+            if (
+                ended and ended.user_id == user.id
+            ):  # who confirms that it is them keeps what they had
+                data = ended.data
+        ends, kind, network = now + self.policy.session_max_seconds, *_place(browser)
+        sessions.start(t, id, digest(token), user.id, kind, network, data, now, ends)
         return id, token, self.known.remember(t, user, device, browser, now)
 
     def _begin_app(self, t: Any, user: User, browser: Browser, now: int) -> tuple[str, str, str]:
@@ -96,7 +100,8 @@ class Arriving(Desk):
         joined = tenants.of_user(t, user.id)
         tenant = joined[0].tenant if len(joined) == 1 else ""
         ends = now + self.policy.refresh_max_seconds
-        sessions.start_app(t, id, user.id, key, tenant, now, ends)
+        kind, network = _place(browser)
+        sessions.start_app(t, id, user.id, key, tenant, kind, network, now, ends)
         self.known.tell_of(t, user, browser, now)
         return id, self.keys.refresh_token(key, id, 0) or "", ""
 
@@ -110,3 +115,7 @@ class Arriving(Desk):
         if users.add(t, self.keys.new_id(), address, "", "user", now):
             self._record(t, events.USER_CREATED, address, source, detail="sign-up")
         return True
+
+
+def _place(browser: Browser) -> tuple[str, str]:
+    return browser.kind, browser.source.network

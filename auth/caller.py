@@ -20,6 +20,7 @@ class Caller:
     session_id: str
     tenant: str = ""
     tenant_role: str = ""  # the membership's; "" where they have none there, as a site admin may
+    confirmed: bool = False  # was a code entered for this session within the last minutes?
 
     @classmethod
     def __from_request__(cls, request):  # type: ignore[no-untyped-def]

@@ -34,6 +34,12 @@ def find(t: Any, id: str, now: int) -> Device | None:
     return Device(**rows[0]) if rows else None
 
 
+def times_of(t: Any, user_id: str) -> list[dict[str, Any]]:
+    """The browsers that know a person: since when, last rotated, until when."""
+    sql = "select created_at, rotated_at, expires_at from devices where user_id = :id order by id"
+    return list(t.q(sql, id=user_id))
+
+
 def start(t: Any, id: str, verifier: str, user_id: str, now: int, expires_at: int) -> None:
     t.q(
         "insert into devices (id, user_id, verifier, rotated_at, created_at, expires_at)"

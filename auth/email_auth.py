@@ -79,6 +79,12 @@ class Templates(Protocol):
 
     def problem(self, what: int | str, request_id: str = "", caller: Any = None) -> Any: ...
 
+    def account(self, own: Any, done: str = "", refused: Any = None) -> Any: ...
+
+    def delete_sure(self, caller: Any) -> Any: ...
+
+    def confirm(self, address: str, next_path: str) -> Any: ...
+
     def people(
         self, page: Any, caller: Any, refused: Any = None, notice: Any = None, bouncing: Any = ()
     ) -> Any: ...
@@ -147,7 +153,7 @@ class EmailAuth:
         clock: Callable[[], float] = time,
         keys: Keys | None = None,
     ):
-        from auth import admin, api, mail_admin, routes  # they import this file
+        from auth import account, admin, api, mail_admin, routes  # they import this file
 
         keys = keys or Keys(secret_key, previous_key)
         self.db, self.templates, self.clock = db, templates, clock
@@ -176,6 +182,7 @@ class EmailAuth:
         app.add_middleware(Gate, auth=self)
         routes.add_routes(app, self)
         api.add_routes(app, self)
+        account.add_routes(app, self)
         admin.add_routes(app, self)
         if mail is not None:
             mail_admin.add_routes(app, self)
@@ -221,7 +228,8 @@ class EmailAuth:
         found = await self.db.run(self._find, token) if token else None
         if found is None:
             return None, SessionData(None)
-        caller = Caller(found.user, found.id)
+        fresh = int(self.clock()) - found.created_at <= self.policy.confirmed_seconds
+        caller = Caller(found.user, found.id, confirmed=fresh)
         return caller, SessionData(caller, found.data)
 
     def _find(self, token: str) -> sessions.Session | None:

@@ -10,6 +10,7 @@ CODE_REQUESTED = "authn_code_requested"
 LOGIN_SUCCESS = "authn_login_success"
 LOGIN_FAIL = "authn_login_fail"
 LOGIN_FAIL_MAX = "authn_login_fail_max"
+LOGOUT_OTHERS = "authn_logout_others"
 LIMIT_REACHED = "excess_rate_limit_exceeded"
 DEVICE_ENDED = "authn_device_ended"
 REFRESH_REUSED = "authn_token_reuse"
@@ -19,6 +20,8 @@ USER_DELETED = "user_deleted"
 USER_DISABLED = "user_disabled"
 USER_ENABLED = "user_enabled"
 REVIEW_ACCOUNT = "user_review_account"
+USER_UPDATED = "user_updated"
+DATA_EXPORTED = "user_data_exported"
 ROLE_CHANGED = "privilege_permissions_changed"
 TENANT_CREATED = "tenant_created"
 TENANT_DELETED = "tenant_deleted"
@@ -61,4 +64,16 @@ def record(
         network=source.network,
         request_id=source.request_id,
         detail=detail,
+    )
+
+
+def of_subject(t: Any, subject: str, limit: int) -> list[dict[str, Any]]:
+    """What is known of an address, the newest first: at, kind, network, detail."""
+    return list(
+        t.q(
+            "select at, kind, network, detail from events where subject = :subject"
+            " order by id desc limit :limit",
+            subject=subject,
+            limit=limit,
+        )
     )

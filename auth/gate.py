@@ -86,12 +86,17 @@ class Gate:
     async def _serve_program(
         self, request: Request, headers: dict[bytes, bytes], send: Any
     ) -> None:
-        """No cookie is read, so there is nothing for another site to ride on."""
+        """No cookie is read, so there is nothing for another site to ride on; what comes from one is refused all
+        the same. Programs say no origin at all."""
         auth, scope, receive = self._auth, request.scope, request.receive
         scope["program"], scope["auth"], scope["session"] = True, None, SessionData(None)
-        # An origin that nobody named is served as if it were none: the browser keeps the answer from it.
-        origin = headers.get(b"origin", b"").decode("latin1")
-        app = self._shared if origin in auth.cors_origins else self._app
+        shared = headers.get(b"origin", b"").decode("latin1") in auth.cors_origins
+        told = b"origin" in headers or b"sec-fetch-site" in headers
+        if told and not shared and not same_origin(scope["method"], headers, auth.origins):
+            log.warning("cross-site %s %s refused", scope["method"], scope["path"])
+            await problem(403, code="cross_site")(scope, receive, send)
+            return
+        app = self._shared if shared else self._app
         try:
             if scope["path"].startswith("/api/"):
                 session = await auth.app_session(request)

@@ -31,16 +31,25 @@ log = logging.getLogger("auth.guards")
 
 LOGIN = "/login"
 NO_ACCESS = "/no_access_right"
+CONFIRM = "/confirm"
 
 
 _REQUEST = inspect.Parameter("guard_request", inspect.Parameter.KEYWORD_ONLY, annotation=Request)
 
 
 class Guard:
-    """One condition, in both of its uses. `allows(caller)` decides; who is asking was found before."""
+    """One condition, in both of its uses. `allows(caller)` decides; who is asking was found before.
 
-    def __init__(self, name: str, allows: Callable[[Caller], bool]):
-        self.__name__, self._allows = name, allows
+    `refuse(request)` answers whoever is signed in and must not pass.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        allows: Callable[[Caller], bool],
+        refuse: Callable[[Request], Response] | None = None,
+    ):
+        self.__name__, self._allows, self._refuse = name, allows, refuse
         # FastHTML reads the parameters of a `before` from this, and moves what does not look async
         # to a thread, which costs more than the check.
         self.__signature__ = inspect.Signature([_REQUEST])
@@ -60,7 +69,7 @@ class Guard:
         caller: Caller | None = request.scope.get("auth")
         if caller is None:
             return to_login(request)
-        return None if self._allows(caller) else no_access(request)
+        return None if self._allows(caller) else (self._refuse or no_access)(request)
 
     def _decorate(self, handler: Callable[..., Any]) -> Callable[..., Any]:
         if hasattr(handler, "__routename__"):
@@ -100,8 +109,22 @@ def role_required(name: str) -> Guard:
     return Guard(f"role_required({name!r})", lambda caller: caller.role in (name, "admin"))
 
 
+def to_confirm(request: Request) -> Response:
+    """To a fresh code, and back to the page from which this was asked."""
+    if wants_json(request):
+        return problem(403, code="confirmation_needed")
+    came = request.headers.get("hx-current-url") or request.headers.get("referer", "")
+    page = _path_of(came) if request.method not in ("GET", "HEAD") else _page_of(request)
+    page = quote(page, safe="/?=&%+")
+    return redirect(
+        request, f"{CONFIRM}?next={quote(page)}" if safe_next(page) == page else CONFIRM
+    )
+
+
 signed_in = Guard("signed_in", lambda caller: True)
 admin_required = Guard("admin_required", lambda caller: caller.is_admin)
+# Before what can't be undone: a code was entered in this session within the last 15 minutes.
+confirmed = Guard("confirmed", lambda caller: caller.confirmed, to_confirm)
 
 
 def is_htmx(request: Request) -> bool:
@@ -142,7 +165,10 @@ def _page_of(request: Request) -> str:
     sent = scope.get("raw_path", b"") + (
         b"?" + scope["query_string"] if scope["query_string"] else b""
     )
-    url = request.headers.get("hx-current-url") or sent.decode("latin1")
+    return _path_of(request.headers.get("hx-current-url") or sent.decode("latin1"))
+
+
+def _path_of(url: str) -> str:
     try:
         parts = urlsplit(url)
     except ValueError:  # `http://[`: the header is the client's

@@ -1,5 +1,7 @@
 """THE RULES of leaving: one session, or all that a person has; and what time has ended. No HTTP, HTML or SQL."""
 
+from typing import Any
+
 from auth import budgets, challenges, devices, events, reviewers, sessions, users
 from auth.desk import Desk
 from auth.events import Source
@@ -21,10 +23,13 @@ class Leaving(Desk):
             # The person first, as a sign-in does: one that is under way is waited for here, and its
             # session ended after it has begun.
             users.hold(t, user.id)
-            self.limits.forget(t, challenges.end_all(t, user.address), int(self.clock()))
-            sessions.end_all(t, user.id)
-            devices.end_all(t, user.id)
+            self._end_all(t, user)
             self._record(t, events.LOGOUT, user.address, source, actor=user.id, detail="everywhere")
+
+    def _end_all(self, t: Any, user: User) -> None:
+        self.limits.forget(t, challenges.end_all(t, user.address), int(self.clock()))
+        sessions.end_all(t, user.id)
+        devices.end_all(t, user.id)
 
     # ---- tidying up
     def purge(self, step: int = 1000) -> dict[str, int]:

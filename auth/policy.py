@@ -29,6 +29,8 @@ class Policy:
     refresh_idle_seconds: int = 30 * DAY
     refresh_max_seconds: int = 90 * DAY  # from the sign-in, however often it is refreshed
     refresh_retry_seconds: int = 30  # in which a refresh whose answer was lost gets the same again
+    # ASVS 7.5.1, 7.5.3: before what can't be undone, a code that was entered lately, in this session.
+    confirmed_seconds: int = 15 * MINUTE
     seen_every_seconds: int = 300  # how exactly "last use" is kept; a write a request is too much
     session_data_bytes: int = 4096
     device_seconds: int = 180 * DAY  # how long a browser stays known after its last sign-in

@@ -45,6 +45,8 @@ STATUS = {
     "resend_wait": 429,
     "resend_spent": 429,
     "name_invalid": 422,
+    "zone_unknown": 422,
+    "session_unknown": 404,
     "user_exists": 422,
     "user_unknown": 404,
     "role_unknown": 422,

@@ -1,7 +1,7 @@
 """Who is signed in where: one row a browser, found by the digest of its cookie, or a program. SQL only."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from auth import users
 from auth.purging import purge as walk
@@ -10,6 +10,7 @@ from auth.users import User
 
 _FIND = (
     "select s.id as session_id, s.data as session_data, s.seen_at as session_seen_at,"
+    " s.created_at as session_created_at,"
     " u.id, u.address, u.name, u.role, u.timezone, u.created_at, u.activated_at, u.signed_in_at,"
     " u.disabled_at from sessions s join users u on u.id = s.user_id where s.token = :token"
     " and s.expires_at > :now and s.seen_at > :idle and u.disabled_at is null"
@@ -32,7 +33,25 @@ class Session:
     id: str
     data: str
     seen_at: int
+    created_at: int
     user: User
+
+
+class Ended(NamedTuple):
+    user_id: str
+    data: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where somebody is signed in, as they may see it."""
+
+    id: str
+    app: int
+    kind: str  # of device; "" for one we don't know
+    network: str
+    created_at: int
+    seen_at: int
 
 
 @dataclass(frozen=True)
@@ -54,10 +73,23 @@ class AppSession:
         return next((m.role for m in self.memberships if m.tenant == tenant), None)
 
 
-def start(t: Any, id: str, token: str, user_id: str, now: int, expires_at: int) -> None:
+def start(
+    t: Any,
+    id: str,
+    token: str,
+    user_id: str,
+    kind: str,
+    network: str,
+    data: str,
+    now: int,
+    expires_at: int,
+) -> None:
     t.q(
-        "insert into sessions (id, token, user_id, created_at, seen_at, expires_at)"
-        " values (:id, :token, :user_id, :now, :now, :expires_at)",
+        "insert into sessions (id, token, user_id, kind, network, data, created_at, seen_at, expires_at)"
+        " values (:id, :token, :user_id, :kind, :network, :data, :now, :now, :expires_at)",
+        kind=kind,
+        network=network,
+        data=data,
         id=id,
         token=token,
         user_id=user_id,
@@ -75,17 +107,29 @@ def find(t: Any, token: str, now: int, idle_seconds: int) -> Session | None:
     if not rows:
         return None
     row = rows[0]
-    id, data, seen_at = (row.pop(f"session_{name}") for name in ("id", "data", "seen_at"))
-    return Session(id, data, seen_at, User(**row))
+    names = ("id", "data", "seen_at", "created_at")
+    id, data, seen_at, created_at = (row.pop(f"session_{name}") for name in names)
+    return Session(id, data, seen_at, created_at, User(**row))
 
 
 def start_app(
-    t: Any, id: str, user_id: str, key_id: str, tenant: str, now: int, expires_at: int
+    t: Any,
+    id: str,
+    user_id: str,
+    key_id: str,
+    tenant: str,
+    kind: str,
+    network: str,
+    now: int,
+    expires_at: int,
 ) -> None:
     """A program's session, with the refresh token of generation 0 next. No cookie is one: see 0006_apps.sql."""
     t.q(
-        "insert into sessions (id, token, user_id, created_at, seen_at, expires_at, app, key_id, tenant)"
-        " values (:id, :id, :user_id, :now, :now, :expires_at, 1, :key_id, :tenant)",
+        "insert into sessions (id, token, user_id, kind, network, created_at, seen_at, expires_at, app,"
+        " key_id, tenant) values (:id, :id, :user_id, :kind, :network, :now, :now, :expires_at, 1,"
+        " :key_id, :tenant)",
+        kind=kind,
+        network=network,
         id=id,
         user_id=user_id,
         key_id=key_id,
@@ -147,8 +191,44 @@ def save(t: Any, id: str, data: str) -> None:
     t.q("update sessions set data = :data where id = :id", id=id, data=data)
 
 
-def end(t: Any, token: str) -> None:
-    t.q("delete from sessions where token = :token", token=token)
+def end(t: Any, token: str) -> Ended | None:
+    """The session of a token's digest; what it was."""
+    rows = t.q("delete from sessions where token = :token returning user_id, data", token=token)
+    return Ended(**rows[0]) if rows else None
+
+
+def end_own(t: Any, id: str, user_id: str) -> bool:
+    """One of this person's; False for one that is nobody's or another's."""
+    rows = t.q(
+        "delete from sessions where id = :id and user_id = :user_id returning id",
+        id=id,
+        user_id=user_id,
+    )
+    return bool(rows)
+
+
+def end_others(t: Any, user_id: str, but: str) -> int:
+    """All of this person's but one. Says how many."""
+    rows = t.q(
+        "delete from sessions where user_id = :user_id and id <> :but returning id",
+        user_id=user_id,
+        but=but,
+    )
+    return len(rows)
+
+
+def of_user(t: Any, user_id: str, now: int, idle: int, app_idle: int) -> list[Place]:
+    """Where this person is signed in, the newest use first. Idle times in seconds."""
+    rows = t.q(
+        "select id, app, kind, network, created_at, seen_at from sessions where user_id = :user_id"
+        " and expires_at > :now and seen_at > case when app = 1 then :app_idle else :idle end"
+        " order by seen_at desc, id",
+        user_id=user_id,
+        now=now,
+        idle=now - idle,
+        app_idle=now - app_idle,
+    )
+    return [Place(**row) for row in rows]
 
 
 def end_all(t: Any, user_id: str) -> None:

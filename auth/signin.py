@@ -7,14 +7,14 @@ once, in the browser that asked.
     asking.py     a new challenge, and its mail once more     mailing.py   what is mailed, until when
     codes.py      entering a code                             links.py     opening a link
     apps.py       the same for programs, and their tokens     leaving.py   the session ends
-    arriving.py   the challenge becomes a session
+    arriving.py   the challenge becomes a session             oneself.py   one's own account
     validity.py   what a challenge is worth at this moment    desk.py      what all of these share
 """
 
 from auth.apps import Apps
 from auth.asking import Asking
-from auth.leaving import Leaving
+from auth.oneself import Oneself
 
 
-class SignIn(Asking, Apps, Leaving):
+class SignIn(Asking, Apps, Oneself):
     """The rules in one piece; Desk says what they need."""

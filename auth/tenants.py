@@ -82,6 +82,16 @@ def leave(t: Any, tenant: str, user_id: str) -> bool:
     return bool(rows)
 
 
+def without_admin(t: Any, ids: list[str]) -> bool:
+    """Has one of these members and nobody who may run it?"""
+    return any(not admins(t, id) and members(t, id) for id in ids)
+
+
+def members(t: Any, tenant: str) -> int:
+    rows = t.q("select count(*) as n from memberships where tenant_id = :tenant", tenant=tenant)
+    return int(rows[0]["n"])
+
+
 def admins(t: Any, tenant: str) -> int:
     """How many who may run it: its admins who are not disabled."""
     rows = t.q(

@@ -19,6 +19,7 @@ NO_PLACES = (
     "/verify_code",
     "/resend_code",
     "/link",
+    "/confirm",
     "/logout",
     "/logout_everywhere",
 )

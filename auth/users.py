@@ -75,6 +75,15 @@ def set_role(t: Any, id: str, role: str) -> None:
     t.q("update users set role = :role where id = :id", id=id, role=role)
 
 
+def rename(t: Any, id: str, name: str, timezone: str) -> None:
+    t.q(
+        "update users set name = :name, timezone = :zone where id = :id",
+        id=id,
+        name=name,
+        zone=timezone,
+    )
+
+
 def disable(t: Any, id: str, now: int) -> None:
     t.q("update users set disabled_at = coalesce(disabled_at, :now) where id = :id", id=id, now=now)
 

@@ -2,6 +2,7 @@
 
 from fasthtml.common import P
 
+from templates import account as own_account
 from templates import admin, pages
 from templates.emails import CodeLetter, InvitationLetter, NoticeLetter
 from templates.layout import STATIC, Layout, assets, head
@@ -59,6 +60,9 @@ class Templates(Layout):
     def sorry(self, what):
         return self.fragment("", pages.sorry(what))
 
+    account = staticmethod(own_account.account)
+    delete_sure = staticmethod(own_account.delete_sure)
+    confirm = staticmethod(own_account.confirm)
     link = staticmethod(pages.link)
     elsewhere = staticmethod(pages.elsewhere)
     again = staticmethod(pages.again)

@@ -144,7 +144,7 @@ class Layout:
 
 @lru_cache
 def _menu(more, current):
-    places = [("/dashboard", "Dashboard"), *more]
+    places = [("/dashboard", "Dashboard"), *more, ("/account", "Account")]
     links = [A(name, href=path, aria_current=name == current and "page") for path, name in places]
     sign_out = Form(Button("Sign out", cls="link"), **post("/logout"))
     return Safe(to_xml(Nav(*links, sign_out, cls="menu", aria_label="Main"), indent=False))

@@ -70,6 +70,8 @@ REFUSALS = {
         "That name is too long, or holds a character that can't be shown.",
         "Use at most {most}.",
     ),
+    "zone_unknown": ("There is no such time zone.", "Choose one from the list."),
+    "session_unknown": ("That sign-in has ended already.", "Nothing was changed."),
     "user_exists": ("{address} is there already.", "Search for it in the list."),
     "user_unknown": ("There is no such person here.", "Nothing was changed."),
     "role_unknown": ("There is no such role.", "Choose one from the list."),
@@ -98,6 +100,13 @@ DONE = {
     "role": "{address} has a new role. It counts from their next click.",
     "disabled": "{address} is disabled and signed out everywhere.",
     "enabled": "{address} can sign in again.",
+}
+
+ACCOUNT_DONE = {
+    "saved": "Your name and time zone are saved.",
+    "ended": "That sign-in has ended.",
+    "others": "All your other sign-ins have ended.",
+    "left": "You are not in that organisation any more.",
 }
 
 # What becomes of a mail: what an admin reads in a row, over the counts, and why it is so.

@@ -28,7 +28,7 @@ ORDER = [
     {"known"},
     {"desk", "people", "organisations"},
     {"mailing", "arriving", "leaving"},
-    {"asking", "codes", "links", "mailroom"},
+    {"asking", "codes", "links", "mailroom", "oneself"},
     {"apps"},
     {"signin"},
     {"caller"},
@@ -38,7 +38,7 @@ ORDER = [
     {"routes"},
     {"admin"},
     {"api"},
-    {"mail_admin"},
+    {"mail_admin", "account"},
 ]
 SQL = re.compile(r"\b(select .+ from|insert into|update \w+ set|delete from)\b", re.I | re.S)
 

@@ -166,7 +166,9 @@ def test_D1_cross_site_posts_change_nothing(house):
     for path in posts(house, ada.id):
         for name, headers in FOREIGN.items():
             answer = door.client.post(path, data=form, headers=headers)
-            assert answer.status_code == 403, (path, name)
+            # Programs say no origin at all, and have no cookie that another site could use.
+            program = path.startswith("/auth/") and not {"Origin", "Sec-Fetch-Site"} & set(headers)
+            assert answer.status_code in ((401, 415) if program else (403,)), (path, name)
             assert not answer.headers.get_list("set-cookie"), (path, name)
             assert snapshot(house.db) == before, (path, name)
     assert door.signed_in

@@ -1,0 +1,4 @@
+-- What a person sees of their sessions: the kind of device in words of ours (agents.py), and the network in
+-- which it began, never a whole address.
+alter table sessions add column kind text not null default '';
+alter table sessions add column network text not null default '';

@@ -1,0 +1,96 @@
+"""THE RULES about one's own account: name and zone, where one is signed in, one's data, the end. No HTTP, HTML or SQL."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from auth import devices, events, sessions, tenants, users
+from auth.events import Source
+from auth.leaving import Leaving
+from auth.people import MAX_NAME, PEOPLE_LOCK
+from auth.policy import Refused
+from auth.sessions import Place
+from auth.tenants import Membership
+from auth.typed import known_zone
+from auth.users import User
+
+MOST_EVENTS = 10_000  # in a download
+
+
+@dataclass(frozen=True)
+class Own:
+    """What the account page shows. `here`: the id of the session that looks."""
+
+    user: User
+    here: str
+    places: list[Place]
+    memberships: list[Membership]
+
+
+class Oneself(Leaving):
+    def own(self, user: User, here: str) -> Own:
+        return Own(user, here, self._places(user), tenants.of_user(self.db, user.id))
+
+    def rename(self, user: User, name: str, timezone: str, source: Source) -> None:
+        name, zone = name.strip(), known_zone(timezone)
+        if len(name) > MAX_NAME or not name.isprintable():
+            raise Refused("name_invalid", most=MAX_NAME)
+        if zone is None:
+            raise Refused("zone_unknown")
+        with self.db.tx() as t:
+            users.rename(t, user.id, name, zone)
+            self._record(t, events.USER_UPDATED, user.address, source, actor=user.id)
+
+    # ---- where one is signed in
+    def end_one(self, user: User, id: str, source: Source) -> None:
+        """One of one's own sessions. Raises Refused `session_unknown`, also for another person's."""
+        with self.db.tx() as t:
+            if not id.isalnum() or not sessions.end_own(t, id, user.id):
+                raise Refused("session_unknown")
+            self._record(t, events.LOGOUT, user.address, source, user.id, "one of theirs")
+
+    def end_others(self, user: User, here: str, source: Source) -> int:
+        """All but the one that asks. How many there were."""
+        with self.db.tx() as t:
+            users.hold(t, user.id)
+            ended = sessions.end_others(t, user.id, here)
+            self._record(t, events.LOGOUT_OTHERS, user.address, source, user.id, str(ended))
+        return ended
+
+    def _places(self, user: User) -> list[Place]:
+        now, idle = int(self.clock()), self.policy.session_idle_seconds
+        return sessions.of_user(self.db, user.id, now, idle, self.policy.refresh_idle_seconds)
+
+    # ---- leaving
+    def leave(self, user: User, tenant: str, source: Source) -> None:
+        """Be no member any more. Raises Refused `tenant_unknown`, `last_tenant_admin`."""
+        with self.db.tx(lock=PEOPLE_LOCK) as t:
+            if not tenant.isalnum() or not tenants.leave(t, tenant, user.id):
+                raise Refused("tenant_unknown")
+            if tenants.without_admin(t, [tenant]):
+                raise Refused("last_tenant_admin")
+            self._record(t, events.MEMBER_REMOVED, user.address, source, user.id, tenant)
+
+    def download(self, user: User, source: Source) -> dict[str, Any]:
+        """All that is kept of a person, as JSON would have it. Times in epoch seconds."""
+        self._record(self.db, events.DATA_EXPORTED, user.address, source, user.id)
+        return {
+            "person": asdict(user),
+            "memberships": [asdict(m) for m in tenants.of_user(self.db, user.id)],
+            "sessions": [asdict(place) for place in self._places(user)],
+            "known_browsers": devices.times_of(self.db, user.id),
+            "events": events.of_subject(self.db, user.address, MOST_EVENTS),
+        }
+
+    def delete(self, user: User, source: Source) -> None:
+        """The person, their sessions and memberships. The audit record stays. Raises Refused `last_admin`,
+        `last_tenant_admin`."""
+        with self.db.tx(lock=PEOPLE_LOCK) as t:
+            joined = [m.tenant for m in tenants.of_user(t, user.id)]
+            had_admin = users.active_admins(t)
+            users.delete(t, user.id)
+            if had_admin and not users.active_admins(t):
+                raise Refused("last_admin")
+            if tenants.without_admin(t, joined):
+                raise Refused("last_tenant_admin")
+            self._end_all(t, user)
+            self._record(t, events.USER_DELETED, user.address, source, user.id, "by themselves")

@@ -1,0 +1,265 @@
+"""One's own account, as a person uses it."""
+
+import re
+
+import pytest
+from bs4 import BeautifulSoup
+
+from auth import signed_in
+from auth.events import Source
+from tests.conftest import ADMIN
+
+ADA, BOB = "ada@example.org", "bob@example.org"
+IPHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) Version/18.0 Safari/604.1"
+
+
+@pytest.fixture
+def own(house, ada):
+    door = house.door()
+    door.sign_in(ADA)
+    return door
+
+
+def soup(answer):
+    assert answer.status_code == 200, answer.text
+    return BeautifulSoup(answer.text, "html5lib")
+
+
+def ends(door):
+    """The addresses of the buttons that end a sign-in."""
+    forms = soup(door.get("/account")).find_all("form")
+    paths = [form["action"] for form in forms]
+    return [path for path in paths if re.fullmatch(r"/account/sessions/[0-9a-f]{32}/end", path)]
+
+
+def kinds(house, address=ADA):
+    return [row["kind"] for row in house.rows("events") if row["subject"] == address]
+
+
+def test_strangers_are_led_to_the_door(house):
+    for path in ("/account", "/confirm"):
+        assert house.door().get(path).headers["location"].startswith("/login")
+
+
+def test_the_page_says_where_one_is_signed_in(house, own):
+    phone, app = house.door(client="198.51.100.77"), house.program()
+    phone.client.headers["User-Agent"] = IPHONE
+    phone.sign_in(ADA)
+    app.sign_in(ADA)
+    page = soup(own.get("/account"))
+    text = page.get_text(" ", strip=True)
+    assert ADA in text and "Safari on iPhone" in text and "An app" in text and "this one" in text
+    assert "198.51.100.0/24" in text and "198.51.100.77" not in text
+    assert len(ends(own)) == 2  # not this one
+
+
+def test_ending_one_sign_in_ends_it_at_its_next_request(house, own):
+    other = house.door()
+    other.sign_in(ADA)
+    (path,) = ends(own)
+    assert own.post(path).headers["location"] == "/account?done=ended"
+    assert not other.signed_in and own.signed_in
+    assert own.post(path).status_code == 404  # it has ended already
+    assert "authn_logout" in kinds(house)
+
+
+def test_an_apps_sign_in_is_ended_like_any_other(house, own):
+    app = house.program()
+    app.sign_in(ADA)
+    (path,) = ends(own)
+    own.post(path)
+    assert not app.signed_in and app.refresh().status_code == 401
+
+
+def _id(house, address):
+    return house.auth.people.by_address(address).id
+
+
+def test_nobody_ends_another_persons_sign_in(house, own):
+    house.add(BOB)
+    bob = house.door()
+    bob.sign_in(BOB)
+    theirs = [r["id"] for r in house.rows("sessions") if r["user_id"] == _id(house, BOB)]
+    assert len(theirs) == 1
+    for id in (*theirs, "0" * 32, "x", "%00"):
+        assert own.post(f"/account/sessions/{id}/end").status_code == 404
+    assert bob.signed_in and own.signed_in
+
+
+def test_all_others_end_and_this_one_stays(house, own):
+    others = [house.door() for _ in range(3)]
+    app = house.program()
+    for one in (*others, app):
+        one.sign_in(ADA)
+    assert own.post("/account/sessions/end_others").headers["location"] == "/account?done=others"
+    assert own.signed_in and not any(one.signed_in for one in (*others, app))
+    assert kinds(house).count("authn_logout_others") == 1
+
+
+def test_name_and_zone_are_saved(house, own):
+    assert own.post("/account/name", name=" Ada ", zone="Europe/Berlin").status_code == 303
+    page = soup(own.get("/account?done=saved"))
+    assert page.find(id="name")["value"] == "Ada"
+    assert page.find("option", selected=True)["value"] == "Europe/Berlin"
+    assert "saved" in page.find(role="status").get_text()
+    assert house.auth.people.by_address(ADA).timezone == "Europe/Berlin"
+
+
+@pytest.mark.parametrize(
+    ("name", "zone"), [("x" * 201, "UTC"), ("a\nb", "UTC"), ("Ada", "Mars/Base"), ("Ada", "")]
+)
+def test_what_is_no_name_or_zone_is_refused(house, own, name, zone):
+    answer = own.post("/account/name", name=name, zone=zone)
+    assert answer.status_code == 422 and 'role="alert"' in answer.text
+    user = house.auth.people.by_address(ADA)
+    assert (user.name, user.timezone) == ("", "UTC")
+
+
+def test_only_the_named_fields_are_changed(house, own):
+    before = house.auth.people.by_address(ADA)
+    own.post("/account/name", name="Ada", zone="UTC", role="admin", address=BOB, id="x", tenant="t")
+    after = house.auth.people.by_address(ADA)
+    assert (after.role, after.address, after.id) == (before.role, before.address, before.id)
+
+
+def test_one_leaves_an_organisation_unless_one_is_its_last_admin(house, own):
+    rules = house.auth.organisations
+    club = rules.create(None, "Chess <club>", ADMIN, Source())
+    mine = rules.create(None, "Mine", ADA, Source())
+    rules.join(None, club.id, ADA, "user", Source())
+    assert "Chess <club>" in soup(own.get("/account")).get_text()
+    assert own.post("/account/leave", tenant=club.id).status_code == 303
+    assert own.post("/account/leave", tenant=club.id).status_code == 404
+    rules.join(None, mine.id, ADMIN, "user", Source())
+    answer = own.post("/account/leave", tenant=mine.id)
+    assert answer.status_code == 422 and "last admin of the organisation" in answer.text
+    assert [m.tenant for m in rules.of(house.auth.people.by_address(ADA))] == [mine.id]
+
+
+# ---- a fresh code before what can't be undone
+def asks(door, path, **more):
+    answer = door.post(path, {"Referer": "https://vestibule.test/account"}, **more)
+    assert answer.headers["location"] == "/confirm?next=/account", answer.text
+    return soup(door.get(answer.headers["location"]))
+
+
+@pytest.mark.parametrize("path", ["/account/data", "/account/delete"])
+def test_after_a_quarter_of_an_hour_a_fresh_code_is_asked_for(house, own, path):
+    house.clock.advance(15 * 60)
+    assert own.post(path).status_code == 200
+    house.clock.advance(1)
+    form = asks(own, path, sure="yes").find("form", action="/create_code")
+    typed = {field["name"]: field["value"] for field in form.find_all("input")}
+    assert typed == {"email": ADA, "next": "/account"}
+    own.post("/create_code", **typed)
+    answer = own.enter(own.read_code())
+    assert answer.headers["location"] == "/account"
+    assert own.post(path).status_code == 200 and house.auth.people.by_address(ADA)
+
+
+def test_a_fresh_code_keeps_what_the_session_holds_and_ends_the_old_cookie(house, own):
+    @house.app.get("/note", before=signed_in)
+    def note(session, text: str = ""):
+        if text:
+            session["note"] = text
+        return session.get("note", "")
+
+    own.get("/note?text=milk")
+    old, count = own.cookie("session"), len(house.rows("sessions"))
+    own.ask(ADA)
+    own.enter(own.read_code())
+    assert "milk" in own.get("/note").text and own.cookie("session") != old
+    assert len(house.rows("sessions")) == count
+    thief = house.door()
+    thief.client.cookies.set("__Host-session", old)
+    assert not thief.signed_in
+
+
+def test_what_one_session_holds_is_not_another_persons(house, own):
+    house.add(BOB)
+
+    @house.app.get("/note", before=signed_in)
+    def note(session):
+        session.setdefault("note", session["auth"])
+        return session["note"]
+
+    own.get("/note")
+    own.sign_in(BOB)
+    assert ADA not in own.get("/note").text
+
+
+def test_a_known_browser_or_an_app_is_no_fresh_code(house, own):
+    app = house.program()
+    app.sign_in(ADA)
+    house.clock.advance(901)
+    app.refresh()
+    asks(own, "/account/delete", sure="yes")
+    for path in ("/account", "/dashboard"):
+        own.get(path)
+    asks(own, "/account/delete", sure="yes")
+    assert house.auth.people.by_address(ADA)
+
+
+def test_htmx_is_led_to_the_fresh_code_and_back(house, own):
+    house.clock.advance(901)
+    headers = {"HX-Request": "true", "HX-Current-URL": "https://vestibule.test/account?done=saved"}
+    answer = own.post("/account/delete", headers)
+    assert answer.headers["hx-redirect"] == "/confirm?next=/account%3Fdone%3Dsaved"
+
+
+@pytest.mark.parametrize(
+    "came", ["https://evil.test//evil.test", "javascript:alert(1)", "http://["]
+)
+def test_the_way_back_is_one_of_ours(house, own, came):
+    house.clock.advance(901)
+    answer = own.post("/account/delete", {"Referer": came})
+    assert answer.headers["location"].startswith("/confirm")
+    page = soup(own.get(answer.headers["location"]))
+    assert page.find("input", attrs={"name": "next"})["value"] == "/dashboard"
+
+
+# ---- one's data, and the end
+def test_the_download_is_what_is_kept_and_no_secret(house, own):
+    own.post("/account/name", name="Ada", zone="UTC")
+    answer = own.post("/account/data")
+    assert answer.headers["content-disposition"] == 'attachment; filename="my-data.json"'
+    found = answer.json()
+    assert found["person"]["name"] == "Ada" and len(found["sessions"]) == 1
+    assert {"authn_login_success", "user_updated"} <= {e["kind"] for e in found["events"]}
+    held = {
+        v
+        for table in ("challenges", "sessions", "devices")
+        for r in house.rows(table)
+        for v in r.values()
+    }
+    secrets = {v for v in held if isinstance(v, str) and re.fullmatch(r"[0-9a-f]{64}", v)}
+    assert secrets and not any(secret in answer.text for secret in secrets)
+    assert own.cookie("session") not in answer.text
+
+
+def test_an_account_is_deleted_after_one_more_question(house, own):
+    app, before = house.program(), _id(house, ADA)
+    app.sign_in(ADA)
+    assert "can’t be undone" in own.post("/account/delete").text and own.signed_in
+    answer = own.post("/account/delete", sure="yes")
+    assert answer.headers["location"] == "/login" and not own.cookie("session")
+    assert not own.signed_in and not app.signed_in and app.refresh().status_code == 401
+    assert house.rows("devices") == [] and kinds(house).count("user_deleted") == 1
+    # The same address, added again, is somebody new.
+    assert house.add(ADA).id != before
+
+
+def test_the_last_admin_stays(house, admin):
+    answer = admin.post("/account/delete", sure="yes")
+    assert answer.status_code == 422 and "last active admin" in answer.text and admin.signed_in
+
+
+def test_the_last_admin_of_an_organisation_stays_while_it_has_others(house, own):
+    rules = house.auth.organisations
+    club = rules.create(None, "Chess club", ADA, Source())
+    rules.join(None, club.id, ADMIN, "user", Source())
+    answer = own.post("/account/delete", sure="yes")
+    assert answer.status_code == 422 and "last admin of the organisation" in answer.text
+    rules.join(None, club.id, ADMIN, "admin", Source())
+    assert own.post("/account/delete", sure="yes").status_code == 303
+    assert not own.signed_in
