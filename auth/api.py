@@ -95,8 +95,6 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
         status, code = ANSWERS[refused.reason]
         if "retry_after" in facts:
             headers["Retry-After"] = str(facts["retry_after"])
-        if status == 401:
-            headers["WWW-Authenticate"] = "Bearer"  # RFC 9110 §15.5.2
         more = {name: facts[name] for name in ("tries_left",) if name in facts}
         return problem(status, headers, code, say(refused.reason, facts), **more)
 

@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from auth import challenges, events, sessions, tenants, users
+from auth import challenges, events, reviewers, sessions, tenants, users
 from auth.addresses import masked
 from auth.challenges import Challenge
 from auth.desk import Desk
@@ -59,7 +59,8 @@ class Arriving(Desk):
                 user = users.arrive(t, challenge.address, zone, now)
             if user is None:
                 return None
-            if reviewer and self._has_rights(t, user):
+            # The person's row is held: whoever takes the code away or gives them rights waits, or was faster.
+            if reviewer and not self._may_review(t, user, reviewer, now):
                 raise Refused("code_expired", address=own.address, next_path=own.next_path)
             for id in sorted({challenge.id, own.id}):
                 if not challenges.consume(t, id, now):
@@ -105,8 +106,10 @@ class Arriving(Desk):
         self.known.tell_of(t, user, browser, now)
         return id, self.keys.refresh_token(key, id, 0) or "", ""
 
-    def _has_rights(self, t: Any, user: User) -> bool:
-        return user.role != "user" or bool(tenants.of_user(t, user.id))
+    def _may_review(self, t: Any, user: User, reviewer: Reviewer, now: int) -> bool:
+        if reviewers.of_address(t, user.address, now) != reviewer:
+            return False
+        return user.role == "user" and not tenants.of_user(t, user.id)
 
     def _signs_up(self, t: Any, address: str, now: int, source: Source) -> bool:
         """Add whoever may sign up; True when they may, also when another request was faster."""

@@ -18,6 +18,7 @@ from starlette.routing import Match
 from auth import sessions
 from auth.agents import AN_APP, kind_of
 from auth.arriving import Arrival
+from auth.audit import Audit
 from auth.caller import Caller, SessionData
 from auth.events import Source
 from auth.gate import PROGRAMS, Gate, cookie_values, problem, wants_json
@@ -91,6 +92,10 @@ class Templates(Protocol):
 
     def offer(self, path: str, name: str) -> None: ...
 
+    def audit_page(self, page: Any, caller: Any) -> Any: ...
+
+    def audit_csv(self, rows: Any) -> str: ...
+
     def mail_page(self, page: Any, caller: Any, done: str = "") -> Any: ...
 
     def mail_sure(self, action: str, row: Any, place: dict[str, str], caller: Any) -> Any: ...
@@ -153,7 +158,14 @@ class EmailAuth:
         clock: Callable[[], float] = time,
         keys: Keys | None = None,
     ):
-        from auth import account, admin, api, mail_admin, routes  # they import this file
+        from auth import (  # they import this file
+            account,
+            admin,
+            api,
+            audit_admin,
+            mail_admin,
+            routes,
+        )
 
         keys = keys or Keys(secret_key, previous_key)
         self.db, self.templates, self.clock = db, templates, clock
@@ -161,6 +173,7 @@ class EmailAuth:
         self.policy = policy or Policy()
         self.keys = keys
         self.signin = SignIn(db, keys, send, clock, self.policy)
+        self.audit = Audit(db, keys, clock)
         self.organisations = Organisations(db, keys, clock)
         self.people = People(db, keys, clock, self.signin.mail_waiting)
         self.mailroom = Mailroom(db, keys, clock, self.signin.limits, mail)
@@ -184,6 +197,7 @@ class EmailAuth:
         api.add_routes(app, self)
         account.add_routes(app, self)
         admin.add_routes(app, self)
+        audit_admin.add_routes(app, self)
         if mail is not None:
             mail_admin.add_routes(app, self)
 

@@ -6,6 +6,8 @@ Kinds follow the OWASP logging vocabulary where it has a word.
 from dataclasses import dataclass
 from typing import Any
 
+from auth.typed import like
+
 CODE_REQUESTED = "authn_code_requested"
 LOGIN_SUCCESS = "authn_login_success"
 LOGIN_FAIL = "authn_login_fail"
@@ -33,6 +35,35 @@ MAIL_RETRIED = "sys_mail_retried"
 MAIL_DROPPED = "sys_mail_dropped"
 MAIL_BOUNCED = "sys_mail_bounced"  # its subject does not exist, the provider says
 
+KINDS = (
+    CODE_REQUESTED,
+    LOGIN_SUCCESS,
+    LOGIN_FAIL,
+    LOGIN_FAIL_MAX,
+    LOGOUT_OTHERS,
+    LIMIT_REACHED,
+    DEVICE_ENDED,
+    REFRESH_REUSED,
+    LOGOUT,
+    USER_CREATED,
+    USER_DELETED,
+    USER_DISABLED,
+    USER_ENABLED,
+    REVIEW_ACCOUNT,
+    USER_UPDATED,
+    DATA_EXPORTED,
+    ROLE_CHANGED,
+    TENANT_CREATED,
+    TENANT_DELETED,
+    MEMBER_ADDED,
+    MEMBER_REMOVED,
+    MAIL_PAUSED,
+    MAIL_RESUMED,
+    MAIL_RETRIED,
+    MAIL_DROPPED,
+    MAIL_BOUNCED,
+)
+
 
 @dataclass(frozen=True)
 class Source:
@@ -41,6 +72,18 @@ class Source:
     network: str = ""  # the client's /24 or /48
     request_id: str = ""
     client: str = ""  # its /32 or /64
+
+
+@dataclass(frozen=True)
+class Event:
+    id: str
+    at: int
+    kind: str
+    actor: str  # the address of who did it; "" for a stranger, the command line, and who is gone
+    subject: str
+    network: str
+    request_id: str
+    detail: str
 
 
 def record(
@@ -77,3 +120,22 @@ def of_subject(t: Any, subject: str, limit: int) -> list[dict[str, Any]]:
             limit=limit,
         )
     )
+
+
+_SEARCH = (
+    "select e.id, e.at, e.kind, coalesce(u.address, '') as actor, e.subject, e.network, e.request_id,"
+    " e.detail from events e left join users u on u.id = e.actor where e.id > :since"
+)
+
+
+def search(t: Any, query: str, kind: str, since: str, before: str, limit: int) -> list[Event]:
+    """Those with `query` in their subject, of one kind, with ids between, the newest first. "" for any."""
+    sql, params = _SEARCH, {"since": since, "limit": limit}
+    if before:
+        sql, params["before"] = sql + " and e.id < :before", before
+    if kind:
+        sql, params["kind"] = sql + " and e.kind = :kind", kind
+    if query:
+        sql += " and lower(e.subject) like :like escape '\\'"
+        params["like"] = like(query)
+    return [Event(**row) for row in t.q(sql + " order by e.id desc limit :limit", **params)]

@@ -135,6 +135,10 @@ def cookie_values(scope: Any, name: str) -> list[str]:
     return [value.strip(b" \t").decode("latin1") for value in own]
 
 
+# What RFC 9110 calls them; older Pythons have older names, and the code must not change with them.
+_TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}
+
+
 def problem(
     status: int,
     headers: dict[str, str] | None = None,
@@ -143,10 +147,12 @@ def problem(
     **more: Any,
 ) -> Response:
     """An error for programs (RFC 9457). `code` is stable; where none is given, the status's name in snake case."""
-    title = HTTPStatus(status).phrase
+    title = _TITLES.get(status) or HTTPStatus(status).phrase
     code = code or title.lower().replace(" ", "_")
     body = {"type": "about:blank", "title": title, "status": status, "detail": detail or title}
     body |= {"code": code, **more}
+    if status == 401:
+        headers = {"WWW-Authenticate": "Bearer"} | (headers or {})  # RFC 9110 §15.5.2
     return JSONResponse(body, status, headers, media_type="application/problem+json")
 
 

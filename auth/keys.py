@@ -9,6 +9,7 @@ import hmac
 import re
 import secrets
 from collections.abc import Callable
+from itertools import count
 
 TOKEN_CHARS = 43  # 32 bytes in URL-safe base64
 SELECTOR_CHARS = 32  # of a device: 16 bytes in hex
@@ -52,6 +53,7 @@ class Keys:
             self._link_keys[self.current] = hkdf(master, "link")
             self._refresh_keys[self.current] = hkdf(master, "refresh")
             self.signing_seeds[self.current] = hkdf(master, "access token")
+        self._made = count()
         self._counter_key, self._device_key = hkdf(master, "counter"), hkdf(master, "device")
 
     def new_nonce(self) -> str:
@@ -70,8 +72,12 @@ class Keys:
         return self._random(16).hex()
 
     def new_sorted_id(self, now: float) -> str:
-        """An id that sorts by time, for what is only ever read in order."""
-        return f"{int(now * 1000):012x}{self._random(10).hex()}"
+        """An id that sorts by time, and within a millisecond as they were made in this process."""
+        return f"{int(now * 1000):012x}{next(self._made) & 0xFFFFFF:06x}{self._random(7).hex()}"
+
+    def sorts_from(self, now: float) -> str:
+        """What every id of new_sorted_id from this time on is greater than."""
+        return f"{int(now * 1000):012x}"
 
     def code(
         self, key_id: str, purpose: str, nonce: str, address: str, generation: int, digits: int

@@ -54,12 +54,14 @@ def is_within(client: str, network: str) -> bool:
 
 
 def is_network(text: str) -> bool:
-    """A CIDR in which a client of ours can be: never everybody, and of IPv6 no part of a /64."""
+    """A CIDR of one organisation: of IPv4 at most a /8, of IPv6 at most a /20 and no part of a /64."""
     try:
         network = ip_network(text)
     except ValueError:
         return False
-    return network.prefixlen >= 8 and (network.version == 4 or network.prefixlen <= 64)
+    if str(network) != text or "%" in text:
+        return False
+    return network.prefixlen >= 8 if network.version == 4 else 20 <= network.prefixlen <= 64
 
 
 def _address(text: str) -> Address | None:

@@ -8,7 +8,7 @@ from auth import events, tenants, users
 from auth.addresses import canonical
 from auth.events import Source
 from auth.keys import Keys
-from auth.people import MAX_NAME, PEOPLE_LOCK, still_admin
+from auth.people import MAX_NAME, PEOPLE_LOCK, review_ends, still_admin
 from auth.policy import Refused
 from auth.tenants import Membership, Tenant
 from auth.users import User
@@ -41,6 +41,7 @@ class Organisations:
             user, id = self._person(t, admin), self.keys.new_id()
             tenants.add(t, id, name, int(self.clock()))
             tenants.join(t, id, user.id, "admin", int(self.clock()))
+            review_ends(t, user)
             self._record(t, events.TENANT_CREATED, actor, name, source, id)
             self._record(t, events.MEMBER_ADDED, actor, user.address, source, f"{id} admin")
             return self._tenant(t, id)
@@ -62,6 +63,7 @@ class Organisations:
             if role not in users.roles(t):
                 raise Refused("role_unknown")
             tenants.join(t, id, user.id, role, int(self.clock()))
+            review_ends(t, user)
             self._keep_an_admin(t, id)
             self._record(t, events.MEMBER_ADDED, actor, user.address, source, f"{id} {role}")
             return Membership(id, tenant.name, role)

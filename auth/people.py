@@ -28,6 +28,12 @@ def still_admin(t: Any, actor: User | None) -> None:
         raise Refused("not_admin")
 
 
+def review_ends(t: Any, user: User) -> None:
+    """Somebody gets rights: a code that others know must not have them, nor what it has opened."""
+    if reviewers.end(t, user.id):
+        sessions.end_all(t, user.id)
+
+
 @dataclass(frozen=True)
 class PeoplePage:
     """One page of the list. `page` counts from 1."""
@@ -86,6 +92,7 @@ class People:
                 self._not_oneself(actor, user, "role_self")
                 users.set_role(t, id, role)
                 self._keep_an_admin(t)
+                review_ends(t, user)
                 self._record(
                     t, events.ROLE_CHANGED, actor, user.address, source, f"{user.role} → {role}"
                 )
@@ -99,6 +106,7 @@ class People:
             self._not_oneself(actor, user, "disable_self")
             users.disable(t, id, int(self.clock()))
             self._keep_an_admin(t)
+            self._keep_their_admins(t, [m.tenant for m in tenants.of_user(t, id)])
             self._end(t, user)
             self._record(t, events.USER_DISABLED, actor, user.address, source)
             return self._person(t, id)
@@ -119,8 +127,10 @@ class People:
             still_admin(t, actor)
             user = self._person(t, id)
             self._not_oneself(actor, user, "delete_self")
+            joined = [m.tenant for m in tenants.of_user(t, id)]
             users.delete(t, id)
             self._keep_an_admin(t)
+            self._keep_their_admins(t, joined)
             self._end(t, user)
             self._record(t, events.USER_DELETED, actor, user.address, source)
 
@@ -132,16 +142,19 @@ class People:
         The code stays the same, since they can't read a mail. So it counts from one network only, for a
         person without any rights, and ends by itself. Once more makes a new one in place of the old.
         """
-        address, ends = self._must_address(typed), int(self.clock() + days * 86400)
-        if not 0 < days <= MAX_REVIEW_DAYS:
+        address, now = self._must_address(typed), int(self.clock())
+        if not 0 < days <= MAX_REVIEW_DAYS:  # also for what is no number
             raise Refused("review_days", most_days=MAX_REVIEW_DAYS)
         if not is_network(network):
             raise Refused("review_network")
-        nonce, key, now = self.keys.new_nonce(), self.keys.current, int(self.clock())
+        nonce, key, ends = self.keys.new_nonce(), self.keys.current, now + int(days * 86400)
         with self.db.tx(lock=PEOPLE_LOCK) as t:
             still_admin(t, actor)
             users.add(t, self.keys.new_id(), address, "", "user", now)
             user = self._must(users.by_address(t, address))
+            users.hold(
+                t, user.id
+            )  # a sign-in with the code before this one is waited for, or waits
             if user.role != "user" or tenants.of_user(t, user.id):
                 raise Refused("review_rights")
             sessions.end_all(t, user.id)
@@ -199,6 +212,11 @@ class People:
         """After the change and before the commit: raising takes the change back."""
         if not users.active_admins(t):
             raise Refused("last_admin")
+
+    def _keep_their_admins(self, t: Any, joined: list[str]) -> None:
+        """The same for the organisations that they are in."""
+        if tenants.without_admin(t, joined):
+            raise Refused("last_tenant_admin")
 
     def _end(self, t: Any, user: User) -> None:
         # After the user's own row, and in this order: as a sign-in does it, or the two would wait for

@@ -40,6 +40,11 @@ def of_address(t: Any, address: str, now: int) -> Reviewer | None:
     return Reviewer(*[rows[0][name] for name in _FIELDS]) if rows else None
 
 
+def end(t: Any, user_id: str) -> bool:
+    sql = "delete from reviewers where user_id = :user_id returning user_id"
+    return bool(t.q(sql, user_id=user_id))
+
+
 def purge(t: Any, now: int) -> int:
     """Delete those whose time is over. Says how many."""
     return len(t.q("delete from reviewers where expires_at <= :now returning user_id", now=now))

@@ -49,7 +49,7 @@ class Mailbox:
     def latest_link(self, address: str) -> str:
         """The URL in the newest mail that has one. Raises LookupError when there is none."""
         for letter in reversed(self.to(address)):
-            if found := re.search(r"^https?://\S+/link#\w+$", letter.text, re.MULTILINE):
+            if found := re.search(r"^https?://\S+#\w+$", letter.text, re.MULTILINE):
                 return found[0]
         raise LookupError(f"no mail with a link to {address}")
 

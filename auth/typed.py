@@ -84,6 +84,12 @@ def safe_next(path: str | None) -> str:
     return path
 
 
+def like(text: str) -> str:
+    """The pattern of SQL's `like … escape '\\'` for whatever holds this text."""
+    escaped = text.lower().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return f"%{escaped}%"
+
+
 def known_zone(name: str) -> str | None:
     """An IANA time zone name, or None."""
     return name if name in _zones() else None

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from auth.typed import like
+
 
 @dataclass(frozen=True)
 class User:
@@ -110,7 +112,7 @@ def count(t: Any, text: str) -> int:
     rows = t.q(
         "select count(*) as n from users"
         " where lower(address) like :like escape '\\' or lower(name) like :like escape '\\'",
-        like=_like(text),
+        like=like(text),
     )
     return int(rows[0]["n"])
 
@@ -121,16 +123,11 @@ def search(t: Any, text: str, limit: int, offset: int) -> list[User]:
         "select * from users"
         " where lower(address) like :like escape '\\' or lower(name) like :like escape '\\'"
         " order by address limit :limit offset :offset",
-        like=_like(text),
+        like=like(text),
         limit=limit,
         offset=offset,
     )
     return [of(row) for row in rows]
-
-
-def _like(text: str) -> str:
-    escaped = text.lower().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return f"%{escaped}%"
 
 
 def counts(t: Any, since: int) -> dict[str, int]:

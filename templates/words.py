@@ -109,6 +109,37 @@ ACCOUNT_DONE = {
     "left": "You are not in that organisation any more.",
 }
 
+# What the record of events calls what happened.
+EVENTS = {
+    "authn_code_requested": "Asked for a code",
+    "authn_login_success": "Signed in",
+    "authn_login_fail": "Wrong code",
+    "authn_login_fail_max": "Wrong code, the last try",
+    "authn_token_reuse": "App signed out: old key used twice",
+    "authn_device_ended": "Browser forgotten: old key shown",
+    "authn_logout": "Signed out",
+    "authn_logout_others": "Ended other sign-ins",
+    "excess_rate_limit_exceeded": "A limit was reached",
+    "user_created": "Person added",
+    "user_updated": "Name or time zone changed",
+    "user_deleted": "Person deleted",
+    "user_disabled": "Person disabled",
+    "user_enabled": "Person enabled",
+    "user_data_exported": "Data downloaded",
+    "user_review_account": "App reviewer's code made",
+    "privilege_permissions_changed": "Role changed",
+    "tenant_created": "Organisation made",
+    "tenant_deleted": "Organisation deleted",
+    "member_added": "Joined an organisation",
+    "member_removed": "Left an organisation",
+    "sys_mail_paused": "Mail paused",
+    "sys_mail_resumed": "Mail resumed",
+    "sys_mail_retried": "Mail tried again",
+    "sys_mail_dropped": "Mail dropped",
+    "sys_mail_bounced": "Address does not exist",
+}
+PERIODS = {"1": "Last day", "7": "Last 7 days", "30": "Last 30 days", "all": "From the beginning"}
+
 # What becomes of a mail: what an admin reads in a row, over the counts, and why it is so.
 MAIL_STATES = {
     "queued": ("waiting", "waiting", "for a first try, or the next"),

@@ -26,7 +26,7 @@ ORDER = [
     {"sessions", "tokens"},
     {"limits", "validity"},
     {"known"},
-    {"desk", "people", "organisations"},
+    {"desk", "people", "organisations", "audit"},
     {"mailing", "arriving", "leaving"},
     {"asking", "codes", "links", "mailroom", "oneself"},
     {"apps"},
@@ -38,7 +38,7 @@ ORDER = [
     {"routes"},
     {"admin"},
     {"api"},
-    {"mail_admin", "account"},
+    {"mail_admin", "account", "audit_admin"},
 ]
 SQL = re.compile(r"\b(select .+ from|insert into|update \w+ set|delete from)\b", re.I | re.S)
 

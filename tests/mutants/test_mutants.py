@@ -32,6 +32,7 @@ A, B = "tests/attacks/test_a_code.py", "tests/attacks/test_b_enumeration.py"
 BUDGETS, TIMING = "tests/attacks/test_a_budgets.py", "tests/attacks/test_b_timing.py"
 C, E = "tests/attacks/test_c_limits.py", "tests/attacks/test_e_links.py"
 D, K = "tests/attacks/test_d_browser.py", "tests/attacks/test_k_secrets.py"
+I = "tests/attacks/test_i_tokens.py"  # noqa: E741
 L, M = "tests/faults/test_l_mail.py", "tests/faults/test_m_crashes.py"
 
 MUTANTS = [
@@ -103,6 +104,142 @@ MUTANTS = [
             ),
         ),
         D,
+    ),
+    Mutant(
+        "I4",
+        "a token of another kind is an access token, too",
+        "auth/tokens.py",
+        ((' or header["typ"] != TYPE', ""),),
+        I,
+    ),
+    Mutant(
+        "I5",
+        "a number is a time, whole or not",
+        "auth/tokens.py",
+        (("type(claims.get(name)) is int for", "isinstance(claims.get(name), int | float) for"),),
+        I,
+    ),
+    Mutant(
+        "I6",
+        "what begins like our origin is our origin",
+        "auth/tokens.py",
+        (
+            (
+                'claims["iss"] == claims["aud"] == issuer)',
+                'all(claims[n].startswith(issuer) for n in ("iss", "aud")))',
+            ),
+        ),
+        I,
+    ),
+    Mutant(
+        "I8",
+        "what the database said of a token once is remembered",
+        "auth/apps.py",
+        (
+            ("class Apps(Codes, Links):\n", "class Apps(Codes, Links):\n    kept = {}\n"),
+            (
+                "sessions.app(self.db, claims.session_id, now, idle)",
+                "self.kept.setdefault(claims, sessions.app(self.db, claims.session_id, now, idle))",
+            ),
+        ),
+        I,
+    ),
+    Mutant(
+        "I8",
+        "whoever was a member when the token was made is one",
+        "auth/apps.py",
+        (("if not self._may_be_in(self.db, found, claims.tenant):", "if False:"),),
+        I,
+    ),
+    Mutant(
+        "I9",
+        "a copied refresh token is refused, and the session goes on",
+        "auth/apps.py",
+        (("if not good and sessions.end_app(t, id):", "if not good:"),),
+        I,
+    ),
+    Mutant(
+        "I9",
+        "the end of a copied session is taken back with the refusal",
+        "auth/apps.py",
+        (
+            (
+                "                self.known.tell_of_copy(t, user, browser, now)\n",
+                "                self.known.tell_of_copy(t, user, browser, now)\n"
+                '                raise Refused("token_reused")\n',
+            ),
+        ),
+        I,
+    ),
+    Mutant(
+        "I9",
+        "whatever refresh token comes is the newest",
+        "auth/sessions.py",
+        (
+            (
+                "where id = :id and app = 1 and generation = :generation",
+                "where id = :id and app = 1",
+            ),
+        ),
+        I,
+    ),
+    Mutant(
+        "I10",
+        "a lost answer is given again for ever",
+        "auth/apps.py",
+        (("session.generation - 1 and now <= latest", "session.generation - 1"),),
+        I,
+    ),
+    Mutant(
+        "I10",
+        "of two refreshes at once the second is a thief",
+        "auth/apps.py",
+        (("good = rotated or self._again(session, generation, now)", "good = rotated"),),
+        I,
+        "postgresql",
+    ),
+    Mutant(
+        "I10",
+        "the generation is read first and written afterwards",
+        "auth/sessions.py",
+        (
+            (
+                '    rows = t.q(\n        "update sessions set generation = generation + 1,',
+                "    seen = t.q('select generation as n from sessions where id = :id', id=id)\n"
+                "    __import__('time').sleep(0.02)\n"
+                "    if not seen or seen[0]['n'] != generation:\n"
+                "        return False\n"
+                "    rows = t.q(\n"
+                '        "update sessions set generation = generation + 1,',
+            ),
+            ("app = 1 and generation = :generation", "app = 1"),
+        ),
+        I,
+        "postgresql",
+    ),
+    Mutant(
+        "I11",
+        "each refresh begins the ninety days anew",
+        "auth/sessions.py",
+        (
+            (
+                '" seen_at = :now where id = :id and app = 1 and generation',
+                '" seen_at = :now, expires_at = :now + 7776000 where id = :id and app = 1 and generation',
+            ),
+        ),
+        I,
+    ),
+    Mutant(
+        "I13",
+        "the key before is forgotten at once",
+        "auth/tokens.py",
+        (
+            (
+                "in keys.signing_seeds.items()\n",
+                "in [(keys.current, keys.signing_seeds[keys.current])]\n",
+            ),
+        ),
+        I,
     ),
     Mutant(
         "K1",

@@ -1,0 +1,73 @@
+"""THE RULES about reading the record of what happened. Nobody can change it. No HTTP, HTML or SQL."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from auth import events
+from auth.events import Event, Source
+from auth.keys import Keys
+from auth.users import User
+
+PAGE_SIZE = 50
+STEP = 1000  # rows of a download that are read at once
+PERIODS = {"1": 1, "7": 7, "30": 30, "all": 0}  # days; 0: from the beginning
+USUAL_PERIOD = "7"
+MAX_QUERY = 200
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which events: with `query` in the address, of one kind, of the last days. "" for any."""
+
+    query: str = ""
+    kind: str = ""
+    period: str = USUAL_PERIOD
+
+
+@dataclass(frozen=True)
+class AuditPage:
+    """One page, the newest first. `older`: where the next one begins, "" at the end."""
+
+    rows: list[Event]
+    wanted: Wanted
+    older: str
+    newest: bool  # is this the first page?
+    kinds: tuple[str, ...] = field(default=events.KINDS)
+
+
+@dataclass(frozen=True)
+class Audit:
+    db: Any
+    keys: Keys
+    clock: Callable[[], float]
+
+    def tidy(self, query: str, kind: str, period: str) -> Wanted:
+        """What was asked for, without what nobody has."""
+        query = query.strip()[:MAX_QUERY].replace("\0", "")
+        kind = kind if kind in events.KINDS else ""
+        return Wanted(query, kind, period if period in PERIODS else USUAL_PERIOD)
+
+    def look(self, wanted: Wanted, before: str = "") -> AuditPage:
+        """A page of them; `before`: the id that the page before ended with."""
+        before = before if before.isalnum() else ""
+        rows = self._read(wanted, before, PAGE_SIZE + 1)
+        older = rows[PAGE_SIZE - 1].id if len(rows) > PAGE_SIZE else ""
+        return AuditPage(rows[:PAGE_SIZE], wanted, older, not before)
+
+    def download(self, actor: User, wanted: Wanted, source: Source) -> Iterator[list[Event]]:
+        """All of them, in steps. That somebody did so is an event, too."""
+        now = self.clock()
+        id = self.keys.new_sorted_id(now)
+        kind, whom = events.DATA_EXPORTED, actor.address
+        events.record(self.db, id, int(now), kind, whom, source, actor.id, "audit")
+        before = ""
+        while rows := self._read(wanted, before, STEP):
+            yield rows
+            before = rows[-1].id
+
+    def _read(self, wanted: Wanted, before: str, limit: int) -> list[Event]:
+        days = PERIODS[wanted.period]
+        # Ids begin with their time, so the primary key finds a period.
+        since = self.keys.sorts_from(self.clock() - days * 86400) if days else ""
+        return events.search(self.db, wanted.query, wanted.kind, since, before, limit)

@@ -1,0 +1,41 @@
+"""HTTP for admins: the record of what happened, page by page and as CSV. The rules are audit.py's."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response, StreamingResponse
+
+from auth.email_auth import EmailAuth
+from auth.guards import admin_required, is_htmx
+from auth.routes import fields
+
+PATH = "/admin/audit"
+
+
+def add_routes(app: Any, auth: EmailAuth) -> None:
+    audit, pages, run = auth.audit, auth.templates, auth.db.run
+    pages.offer(PATH, "Audit")
+
+    @app.get(PATH, before=admin_required)
+    async def admin_audit(request: Request) -> Response:
+        get, caller = request.query_params.get, request.scope["auth"]
+        wanted = audit.tidy(get("q", ""), get("kind", ""), get("days", ""))
+        found = await run(audit.look, wanted, get("before", ""))
+        content = pages.audit_page(found, caller)
+        if is_htmx(request) and "hx-history-restore-request" not in request.headers:
+            return HTMLResponse(pages.fragment("Audit", content))
+        return HTMLResponse(pages.page("Audit", content, caller=caller, width="wide"))
+
+    @app.post(f"{PATH}.csv", before=admin_required)
+    async def admin_audit_csv(request: Request) -> Response:
+        wanted = audit.tidy(*await fields(request, "q", "kind", "days"))
+        steps = audit.download(request.scope["auth"].user, wanted, auth.source(request))
+
+        async def lines() -> AsyncIterator[str]:
+            yield pages.audit_csv(None)
+            while rows := await run(next, steps, None):
+                yield pages.audit_csv(rows)
+
+        headers = {"Content-Disposition": 'attachment; filename="audit.csv"'}
+        return StreamingResponse(lines(), headers=headers, media_type="text/csv")
