@@ -15,13 +15,14 @@ import click
 
 from auth import MIGRATIONS, Refused
 from auth.addresses import canonical
+from auth.audit import Audit
 from auth.events import Source
 from auth.keys import Keys
 from auth.organisations import Organisations
 from auth.people import People
 from auth.signin import SignIn
 from auth.users import active_admins
-from main import OUTBOX_MIGRATIONS
+from main import OUTBOX_MIGRATIONS, policy_of
 from templates.words import refusal
 from utils import settings as config
 from utils.database import Unavailable, connect, migrate, waiting
@@ -165,6 +166,75 @@ def users(search: str) -> None:
             last = user.signed_in_at
             when = datetime.fromtimestamp(last, UTC).strftime("%Y-%m-%d %H:%M") if last else "never"
             click.echo(f"{user.address}  {user.role}  {state}  {when}  {user.name}".rstrip())
+
+
+def signin() -> SignIn:
+    """The rules of signing in and out, with the numbers that the settings name."""
+    settings = config.load()
+    db = connect(settings.database_url)
+    migrate(db, MIGRATIONS, OUTBOX_MIGRATIONS)
+    keys = Keys(settings.secret_key, settings.secret_key_previous)
+    return SignIn(db, keys, lambda *mail: None, time.time, policy_of(settings))
+
+
+@commands.command()
+@click.argument("address")
+def sessions(address: str) -> None:
+    """List where ADDRESS is signed in: id, device, network, since, last use (UTC)."""
+    rules = signin()
+    user = people_of(rules).by_address(address)
+    for place in rules.own(user, "").places:
+        what = place.kind or ("an app" if place.app else "an unknown browser")
+        click.echo(
+            f"{place.id}  {what}  {place.network or '-'}  {at(place.created_at)}  {at(place.seen_at)}"
+        )
+
+
+@commands.command()
+@click.argument("address", required=False)
+@click.option("--all", "everybody", is_flag=True, help="everybody, and the browsers that know them")
+@click.option("--yes", is_flag=True, help="do not ask")
+def sign_out(address: str | None, everybody: bool, yes: bool) -> None:
+    """End all sessions of ADDRESS, apps too, or with --all of everybody."""
+    if bool(address) == everybody:
+        raise click.ClickException("name an address, or --all for everybody")
+    rules = signin()
+    if address:
+        user = people_of(rules).by_address(address)
+        rules.end_everything(user, Source())
+        click.echo(f"{user.address} is signed out everywhere.")
+        return
+    if not yes:
+        click.confirm("Sign everybody out?", abort=True)
+    click.echo(f"Everybody is signed out: {rules.end_everybody(Source())} sessions.")
+
+
+@commands.command("events")
+@click.option("--address", default="", help="only what is about it")
+@click.option("--since", default="7d", show_default=True, help="such as 12h or 30d")
+def show_events(address: str, since: str) -> None:
+    """Print what happened, the oldest first: time (UTC), event, about, network, detail."""
+    number, unit = since[:-1], since[-1:]
+    if not number.isdigit() or unit not in ("h", "d") or len(number) > 5:
+        raise click.ClickException("--since: write a number of hours or days, such as 12h or 30d")
+    rules = signin()
+    start = time.time() - int(number) * {"h": 3600, "d": 86400}[unit]
+    # Quoted where it is not printable: a name in it must not steer the terminal.
+    for event in reversed(Audit(rules.db, rules.keys, time.time).since(start, address)):
+        told = (event.kind, event.subject or "-", event.network or "-", event.detail)
+        click.echo("  ".join([at(event.at), *map(printable, told)]).rstrip())
+
+
+def people_of(rules: SignIn) -> People:
+    return People(rules.db, rules.keys, rules.clock)
+
+
+def at(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 @commands.command()

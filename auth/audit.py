@@ -10,6 +10,7 @@ from auth.keys import Keys
 from auth.users import User
 
 PAGE_SIZE = 50
+MOST = 100_000  # events for the command line
 STEP = 1000  # rows of a download that are read at once
 PERIODS = {"1": 1, "7": 7, "30": 30, "all": 0}  # days; 0: from the beginning
 USUAL_PERIOD = "7"
@@ -65,6 +66,10 @@ class Audit:
         while rows := self._read(wanted, before, STEP):
             yield rows
             before = rows[-1].id
+
+    def since(self, start: float, query: str = "") -> list[Event]:
+        """All from a time on, the newest first; with `query` in the address."""
+        return events.search(self.db, query, "", self.keys.sorts_from(start), "", MOST)
 
     def _read(self, wanted: Wanted, before: str, limit: int) -> list[Event]:
         days = PERIODS[wanted.period]

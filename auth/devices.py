@@ -74,6 +74,10 @@ def end_all(t: Any, user_id: str) -> None:
     t.q("delete from devices where user_id = :user_id", user_id=user_id)
 
 
+def end_every(t: Any) -> None:
+    t.q("delete from devices")
+
+
 _LOOK = "select id as key from devices where id > :after order by id limit :step"
 _PURGE = (
     "delete from devices where id > :start and id <= :after and expires_at <= :now returning id"

@@ -26,6 +26,15 @@ class Leaving(Desk):
             self._end_all(t, user)
             self._record(t, events.LOGOUT, user.address, source, actor=user.id, detail="everywhere")
 
+    def end_everybody(self, source: Source) -> int:
+        """All sessions, known browsers and pending sign-ins that there are. How many sessions."""
+        with self.db.tx() as t:
+            ended = sessions.end_every(t)
+            devices.end_every(t)
+            challenges.end_every(t)
+            self._record(t, events.LOGOUT, "", source, detail="everybody")
+        return ended
+
     def _end_all(self, t: Any, user: User) -> None:
         self.limits.forget(t, challenges.end_all(t, user.address), int(self.clock()))
         sessions.end_all(t, user.id)

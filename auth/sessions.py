@@ -217,6 +217,10 @@ def end_others(t: Any, user_id: str, but: str) -> int:
     return len(rows)
 
 
+def end_every(t: Any) -> int:
+    return len(t.q("delete from sessions returning id"))
+
+
 def of_user(t: Any, user_id: str, now: int, idle: int, app_idle: int) -> list[Place]:
     """Where this person is signed in, the newest use first. Idle times in seconds."""
     rows = t.q(

@@ -154,7 +154,7 @@ def delete_sure(caller):
             Button("Delete it for good", cls="danger"),
             **post(f"{PATH}/delete"),
         ),
-        P(A("Keep my account", href=PATH, cls="quiet")),
+        Div(P(A("Keep my account", href=PATH, cls="quiet")), cls="roads"),
     )
 
 
@@ -172,5 +172,5 @@ def confirm(address, next_path):
             Button("Send me a code"),
             **post("/create_code", "#door"),
         ),
-        P(A("Go back", href=next_path, cls="quiet")),
+        Div(P(A("Go back", href=next_path, cls="quiet")), cls="roads"),
     )

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from auth import events
+from auth.events import Source
 from tests.certificates import Authority
 from tests.conftest import ADMIN, SECRET, environment
 from tests.faults.chaos import Chaos
@@ -232,3 +234,64 @@ def test_new_secret_is_good_enough_for_the_settings(manage):
     assert status == 0
     assert manage("config", SECRET_KEY=secret)[0] == 0
     assert manage("new-secret")[1] != secret
+
+
+def test_sessions_are_listed_and_ended(manage, build):
+    house = build()
+    for address in ("ada@example.org", "bob@example.org"):
+        house.add(address)
+    doors = {a: house.door() for a in ("ada@example.org", "bob@example.org")}
+    for address, door in doors.items():
+        door.sign_in(address)
+    app = house.program()
+    app.sign_in("ada@example.org")
+    status, out, _ = manage("sessions", "ADA@example.org")
+    assert status == 0 and len(out.splitlines()) == 2
+    assert re.search(
+        r"^[0-9a-f]{32}  an app  192\.0\.2\.0/24  2027-01-15 08:00:00  2027", out, re.M
+    )
+    assert manage("sign-out", "ada@example.org")[1] == "ada@example.org is signed out everywhere."
+    assert not doors["ada@example.org"].signed_in and not app.signed_in
+    assert doors["bob@example.org"].signed_in
+    assert manage("sign-out", "--all", "--yes")[1] == "Everybody is signed out: 1 sessions."
+    assert not doors["bob@example.org"].signed_in
+    assert house.rows("devices") == house.rows("challenges") == []
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("sign-out",), "name an address, or --all"),
+        (("sign-out", "ada@example.org", "--all"), "name an address, or --all"),
+        (("sign-out", "nobody@example.org"), "no such person"),
+        (("sessions", "nobody@example.org"), "no such person"),
+        (("events", "--since", "yesterday"), "--since"),
+        (("events", "--since", "1w"), "--since"),
+    ],
+)
+def test_what_names_nobody_or_no_time_is_one_line_and_exit_1(post, words, says):
+    status, out, err = post(*words)
+    assert (status, out) == (1, "") and says in err and "\n" not in err
+
+
+def test_events_are_printed_oldest_first(manage, build):
+    house = build()
+    house.add("ada@example.org")
+    house.door().sign_in("ada@example.org")
+    status, out, _ = manage("events", "--address", "ada@")
+    assert status == 0
+    kinds = [line.split("  ")[1] for line in out.splitlines()]
+    assert kinds == ["user_created", "authn_code_requested", "authn_login_success"]
+    assert out.splitlines()[2] == (
+        "2027-01-15 08:00:00  authn_login_success  ada@example.org  192.0.2.0/24"
+    )
+    assert ADMIN in manage("events")[1] and ADMIN not in out
+
+
+def test_an_event_does_not_steer_the_terminal(manage, build):
+    house = build()
+    events.record(
+        house.db, "f" * 32, 1_800_000_000, "user_created", "\x1b[2J", Source(), "", "a\nb"
+    )
+    out = manage("events")[1]
+    assert "\x1b" not in out and "?[2J" in out and "a?b" in out
