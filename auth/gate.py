@@ -30,7 +30,7 @@ class Gate:
         self._app, self._auth = app, auth
         # Never with credentials: a token is sent by the program itself, and no cookie counts there.
         self._shared = CORSMiddleware(
-            app,
+            self._answer_program,
             allow_origins=auth.cors_origins,
             allow_methods=["GET", "POST"],
             allow_headers=["Authorization", "Content-Type"],
@@ -96,12 +96,15 @@ class Gate:
             log.warning("cross-site %s %s refused", scope["method"], scope["path"])
             await problem(403, code="cross_site")(scope, receive, send)
             return
-        app = self._shared if shared else self._app
+        await (self._shared if shared else self._answer_program)(scope, receive, send)
+
+    async def _answer_program(self, scope: Any, receive: Any, send: Any) -> None:
+        auth, request = self._auth, Request(scope, receive)
         try:
             if scope["path"].startswith("/api/"):
                 session = await auth.app_session(request)
                 scope["auth"] = session and Caller.of_app(session)
-            await app(scope, receive, send)
+            await self._app(scope, receive, send)
         except auth.db.Unavailable as error:
             log.error("the database can't serve: %s", error)
             await auth.refuse(request, 503)(scope, receive, send)

@@ -14,6 +14,7 @@ from auth.typed import MAX_LINK, MAX_TYPED
 
 MAX_ADDRESS = 320  # longer ones are no address; see addresses.py
 MAX_SECRET = 200
+MAX_TOLD = 200  # of what is wrong with a body: it may name a field, which is the client's
 
 
 class Malformed(ValueError):
@@ -25,7 +26,13 @@ class Malformed(ValueError):
 
 
 Address = Annotated[
-    str, Meta(max_length=MAX_ADDRESS, description="An e-mail address", examples=["ada@example.org"])
+    str,
+    Meta(
+        max_length=MAX_ADDRESS,
+        description="An e-mail address",
+        examples=["ada@example.org"],
+        extra_json_schema={"format": "email"},
+    ),
 ]
 DeviceSecret = Annotated[
     str,
@@ -196,7 +203,7 @@ def read(raw: bytes, bodies: Sequence[type[Struct]]) -> Any:
     try:
         return msgspec.convert(found, (fits or bodies)[0], strict=True)
     except msgspec.ValidationError as error:
-        raise Malformed("invalid_body", f"{error}.") from error
+        raise Malformed("invalid_body", f"{str(error)[:MAX_TOLD]}.") from error
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -239,8 +246,11 @@ def _operation(call: Call) -> dict[str, Any]:
     good: dict[str, Any] = {"description": call.summary}
     if call.answer:
         good["content"] = {"application/json": {"schema": _named(call.answer)}}
-    # What any call may answer: no HTTP of ours, too large, a database that can't serve.
-    also = {400, 413, 415, 503} if call.bodies else {400, 413, 503}
+    also = {400}  # another Host, or no JSON
+    # Another site's page; too large. A GET may come from any page, and its body is not even read.
+    also |= {403, 413} if call.method == "POST" else set()
+    also |= {415} if call.bodies else set()
+    also |= {503} if call.bodies or call.bearer else set()  # a database that can't serve
     statuses = sorted({*call.statuses, *also})
     problem = {"application/problem+json": {"schema": _named(Problem)}}
     operation: dict[str, Any] = {

@@ -1,5 +1,6 @@
 """The two databases behind one `q` and `tx`: atomic, durable, migrated once, honest when they can't serve."""
 
+import asyncio
 import stat
 import threading
 
@@ -9,7 +10,7 @@ import pytest
 from auth import MIGRATIONS
 from main import OUTBOX_MIGRATIONS
 from tests.serving import Tab, together
-from utils.database import Unavailable, connect, migrate
+from utils.database import SQLite, Unavailable, connect, migrate
 
 
 @pytest.fixture
@@ -186,6 +187,26 @@ def test_a_write_lock_that_is_held_too_long_is_503_and_then_all_is_well(build, t
     lock.close()
     assert door.ask("a@example.org").status_code == 303
     assert door.enter(door.read_code()).status_code == 303
+
+
+def test_what_began_is_not_given_up_for_a_lock_of_a_moment(tmp_path):
+    path = tmp_path / "held.db"
+    db, other = SQLite(path), apsw.Connection(str(path))
+    db.q("create table notes (text text)")
+
+    def write_twice():
+        db.q("insert into notes values ('one')")
+        other.execute("begin immediate")
+        threading.Timer(0.2, lambda: other.execute("rollback")).start()
+        with (
+            db.tx() as t
+        ):  # in the second one of a request it is too late to begin anew in a thread
+            t.q("insert into notes values ('two')")
+
+    asyncio.run(db.run(write_twice))
+    assert [row["text"] for row in db.q("select text from notes")] == ["one", "two"]
+    db.close()
+    other.close()
 
 
 def test_the_event_loop_goes_on_while_a_request_waits_for_a_lock(serve, sink, tmp_path):

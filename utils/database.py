@@ -24,6 +24,9 @@ T = TypeVar("T")
 
 BUSY_MS = 5000
 LOOP_MS = 50  # on the event loop, before the wait moves into a thread
+# There, once something was written, which can't be done again in a thread: a moment of standing still is
+# better than a code that was counted and not compared.
+LATE_MS = 1000
 POOL_SECONDS = 5
 PG_TIMEOUTS = (
     "set statement_timeout = '10s'",
@@ -159,6 +162,8 @@ class SQLite:
     def _take(self) -> None:
         """The connection for this thread alone, with as much patience as this thread has."""
         ms = getattr(self._wait, "ms", BUSY_MS)
+        if getattr(self._wait, "wrote", False):
+            ms = max(ms, LATE_MS)
         if not self._lock.acquire(timeout=ms / 1000):
             raise Busy("the connection is busy")
         try:
