@@ -22,7 +22,7 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
     async def draw(request: Request, done: str = "", refused: Refused | None = None) -> Response:
         caller = request.scope["auth"]
         own = await run(rules.own, caller.user, caller.session_id)
-        content = pages.account(own, done, refused)
+        content = pages.account(own, caller, done, refused)
         status = STATUS[refused.reason] if refused else 200
         if is_htmx(request) and "hx-history-restore-request" not in request.headers:
             return HTMLResponse(pages.fragment("Account", content), status)
@@ -54,6 +54,16 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
     async def account_end_others(request: Request) -> Response:
         here = request.scope["auth"].session_id
         return await change(request, rules.end_others, here, done="others")
+
+    @app.post(f"{PATH}/tenant", before=signed_in)
+    async def account_tenant(request: Request) -> Response:
+        caller = request.scope["auth"]
+        (tenant,) = await fields(request, "tenant")
+        try:
+            await run(rules.work_in, caller.user, caller.session_id, tenant)
+        except Refused as refused:
+            return await draw(request, refused=refused)
+        return redirect(request, f"{PATH}?done=tenant")
 
     @app.post(f"{PATH}/leave", before=signed_in)
     async def account_leave(request: Request) -> Response:

@@ -84,27 +84,32 @@ class Arriving(Desk):
         self, t: Any, user: User, device: Device | None, browser: Browser, now: int
     ) -> tuple[str, str, str]:
         """A browser's session: its id, and both cookies."""
-        id, token, data = self.keys.new_id(), self.keys.new_token(), "{}"
+        id, token = self.keys.new_id(), self.keys.new_token()
+        data, tenant = "{}", self._only_tenant(t, user)
         if browser.session:  # ASVS 7.2.4: the old one ends when a new one begins
             ended = sessions.end(t, digest(browser.session))
             if (
                 ended and ended.user_id == user.id
             ):  # who confirms that it is them keeps what they had
-                data = ended.data
+                data, tenant = ended.data, ended.tenant
         ends, kind, network = now + self.policy.session_max_seconds, *_place(browser)
-        sessions.start(t, id, digest(token), user.id, kind, network, data, now, ends)
+        sessions.start(t, id, digest(token), user.id, kind, network, data, tenant, now, ends)
         return id, token, self.known.remember(t, user, device, browser, now)
 
     def _begin_app(self, t: Any, user: User, browser: Browser, now: int) -> tuple[str, str, str]:
         """A program's session: its id, and its first refresh token."""
         id, key = self.keys.new_id(), self.keys.current
-        joined = tenants.of_user(t, user.id)
-        tenant = joined[0].tenant if len(joined) == 1 else ""
+        tenant = self._only_tenant(t, user)
         ends = now + self.policy.refresh_max_seconds
         kind, network = _place(browser)
         sessions.start_app(t, id, user.id, key, tenant, kind, network, now, ends)
         self.known.tell_of(t, user, browser, now)
         return id, self.keys.refresh_token(key, id, 0) or "", ""
+
+    def _only_tenant(self, t: Any, user: User) -> str:
+        """Where somebody works who is in one organisation; who is in several chooses."""
+        joined = tenants.of_user(t, user.id)
+        return joined[0].tenant if len(joined) == 1 else ""
 
     def _may_review(self, t: Any, user: User, reviewer: Reviewer, now: int) -> bool:
         if reviewers.of_address(t, user.address, now) != reviewer:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from auth.sessions import AppSession
+from auth.sessions import AppSession, Session
 from auth.users import User
 
 RESERVED = ("auth", "role", "center", "timezone")
@@ -20,12 +20,21 @@ class Caller:
     session_id: str
     tenant: str = ""
     tenant_role: str = ""  # the membership's; "" where they have none there, as a site admin may
+    tenant_name: str = ""  # of a browser's; programs ask /auth/me
     confirmed: bool = False  # was a code entered for this session within the last minutes?
 
     @classmethod
     def __from_request__(cls, request):  # type: ignore[no-untyped-def]
         """For `auth: Caller`: without this FastHTML would make one from what the client sent."""
         return request.scope.get("auth")
+
+    @classmethod
+    def of_session(cls, session: Session, confirmed: bool) -> "Caller":
+        """Whom a browser works for."""
+        at = session.tenant
+        if at is None:
+            return cls(session.user, session.id, confirmed=confirmed)
+        return cls(session.user, session.id, at.tenant, at.role, at.name, confirmed)
 
     @classmethod
     def of_app(cls, session: AppSession) -> "Caller":

@@ -80,7 +80,7 @@ class Templates(Protocol):
 
     def problem(self, what: int | str, request_id: str = "", caller: Any = None) -> Any: ...
 
-    def account(self, own: Any, done: str = "", refused: Any = None) -> Any: ...
+    def account(self, own: Any, caller: Any, done: str = "", refused: Any = None) -> Any: ...
 
     def delete_sure(self, caller: Any) -> Any: ...
 
@@ -243,7 +243,7 @@ class EmailAuth:
         if found is None:
             return None, SessionData(None)
         fresh = int(self.clock()) - found.created_at <= self.policy.confirmed_seconds
-        caller = Caller(found.user, found.id, confirmed=fresh)
+        caller = Caller.of_session(found, fresh)
         return caller, SessionData(caller, found.data)
 
     def _find(self, token: str) -> sessions.Session | None:

@@ -60,6 +60,22 @@ class Oneself(Leaving):
         now, idle = int(self.clock()), self.policy.session_idle_seconds
         return sessions.of_user(self.db, user.id, now, idle, self.policy.refresh_idle_seconds)
 
+    # ---- organisations
+    def work_in(self, user: User, here: str, tenant: str) -> None:
+        """Work in this organisation from now on, or in none (""). Raises Refused `tenant_unknown`, also for
+        one of others."""
+        with self.db.tx() as t:
+            if tenant and not self._may_work_in(t, user, tenant):
+                raise Refused("tenant_unknown")
+            sessions.choose(t, here, tenant)
+
+    def _may_work_in(self, t: Any, user: User, tenant: str) -> bool:
+        if not tenant.isalnum():
+            return False
+        if tenants.role_of(t, tenant, user.id) is not None:
+            return True
+        return user.role == "admin" and tenants.by_id(t, tenant) is not None
+
     # ---- leaving
     def leave(self, user: User, tenant: str, source: Source) -> None:
         """Be no member any more. Raises Refused `tenant_unknown`, `last_tenant_admin`."""

@@ -10,10 +10,12 @@ from auth.users import User
 
 _FIND = (
     "select s.id as session_id, s.data as session_data, s.seen_at as session_seen_at,"
-    " s.created_at as session_created_at,"
-    " u.id, u.address, u.name, u.role, u.timezone, u.created_at, u.activated_at, u.signed_in_at,"
-    " u.disabled_at from sessions s join users u on u.id = s.user_id where s.token = :token"
-    " and s.expires_at > :now and s.seen_at > :idle and u.disabled_at is null"
+    " s.created_at as session_created_at, t.id as session_tenant, t.name as session_tenant_name,"
+    " m.role as session_role, u.id, u.address, u.name, u.role, u.timezone, u.created_at, u.activated_at, u.signed_in_at,"
+    " u.disabled_at from sessions s join users u on u.id = s.user_id"
+    " left join tenants t on t.id = s.tenant"
+    " left join memberships m on m.tenant_id = s.tenant and m.user_id = s.user_id"
+    " where s.token = :token and s.expires_at > :now and s.seen_at > :idle and u.disabled_at is null"
 )
 
 # One row for each membership, and one for who has none.
@@ -34,12 +36,16 @@ class Session:
     data: str
     seen_at: int
     created_at: int
+    tenant: (
+        Membership | None
+    )  # where they work, when they may; its role is "" for a site admin alone
     user: User
 
 
 class Ended(NamedTuple):
     user_id: str
     data: str
+    tenant: str
 
 
 @dataclass(frozen=True)
@@ -81,12 +87,15 @@ def start(
     kind: str,
     network: str,
     data: str,
+    tenant: str,
     now: int,
     expires_at: int,
 ) -> None:
     t.q(
-        "insert into sessions (id, token, user_id, kind, network, data, created_at, seen_at, expires_at)"
-        " values (:id, :token, :user_id, :kind, :network, :data, :now, :now, :expires_at)",
+        "insert into sessions (id, token, user_id, kind, network, data, tenant, created_at, seen_at,"
+        " expires_at) values (:id, :token, :user_id, :kind, :network, :data, :tenant, :now, :now,"
+        " :expires_at)",
+        tenant=tenant,
         kind=kind,
         network=network,
         data=data,
@@ -107,9 +116,12 @@ def find(t: Any, token: str, now: int, idle_seconds: int) -> Session | None:
     if not rows:
         return None
     row = rows[0]
-    names = ("id", "data", "seen_at", "created_at")
-    id, data, seen_at, created_at = (row.pop(f"session_{name}") for name in names)
-    return Session(id, data, seen_at, created_at, User(**row))
+    user, role = users.of(row), row["session_role"]
+    own = row["session_id"], row["session_data"], row["session_seen_at"], row["session_created_at"]
+    tenant = None
+    if row["session_tenant"] and (role or user.role == "admin"):
+        tenant = Membership(row["session_tenant"], row["session_tenant_name"], role or "")
+    return Session(*own, tenant, user)
 
 
 def start_app(
@@ -193,7 +205,9 @@ def save(t: Any, id: str, data: str) -> None:
 
 def end(t: Any, token: str) -> Ended | None:
     """The session of a token's digest; what it was."""
-    rows = t.q("delete from sessions where token = :token returning user_id, data", token=token)
+    rows = t.q(
+        "delete from sessions where token = :token returning user_id, data, tenant", token=token
+    )
     return Ended(**rows[0]) if rows else None
 
 

@@ -12,7 +12,7 @@ from templates.words import ACCOUNT_DONE
 PATH = "/account"
 
 
-def account(own, done="", refused=None):
+def account(own, caller, done="", refused=None):
     said = ACCOUNT_DONE.get(done)
     return Div(
         H1("Account"),
@@ -32,7 +32,7 @@ def account(own, done="", refused=None):
         H2("Where you are signed in"),
         places(own),
         H2("Organisations") if own.memberships else NOTHING,
-        organisations(own.memberships) if own.memberships else NOTHING,
+        organisations(own.memberships, caller) if own.memberships else NOTHING,
         H2("Your data"),
         data(),
         id="account",
@@ -101,18 +101,29 @@ def place_row(place, own):
     )
 
 
-def organisations(memberships):
+def organisations(memberships, caller):
+    """Those that one is in. Who works in one, and is in several, may change to another."""
     names = ("Name", "Your role", "Actions")
     head = Thead(Tr(*[Th(name, scope="col") for name in names]))
     rows = [
         Tr(
             Td(m.name, data_label="Name"),
             Td(Span(m.role, cls="pill"), data_label="Your role"),
-            Td(Div(leave_form(m)), cls="acts"),
+            Td(Div(work_form(m, caller), leave_form(m)), cls="acts"),
         )
         for m in memberships
     ]
     return Table(Caption("Organisations that you are in", cls="vh"), head, Tbody(*rows), cls="list")
+
+
+def work_form(membership, caller):
+    if membership.tenant == caller.tenant:
+        return Span("you work here", cls="soft")
+    return Form(
+        Input(type="hidden", name="tenant", value=membership.tenant),
+        Button("Work here", cls="plain", aria_label=f"Work in {membership.name}"),
+        **post(f"{PATH}/tenant", "#account", hx_swap="outerHTML"),
+    )
 
 
 def leave_form(membership):

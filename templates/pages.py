@@ -325,7 +325,7 @@ def dashboard(caller):
     return _DASHBOARD(
         address=caller.address,
         role=caller.role,
-        tenant=caller.tenant or "none",
+        tenant=caller.tenant_name or "none",
         signed_in=moment(caller.user.signed_in_at, caller.timezone),
         admin=_ADMIN_ROAD if caller.is_admin else NOTHING,
     )

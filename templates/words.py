@@ -106,6 +106,7 @@ ACCOUNT_DONE = {
     "saved": "Your name and time zone are saved.",
     "ended": "That sign-in has ended.",
     "others": "All your other sign-ins have ended.",
+    "tenant": "You work there from now on.",
     "left": "You are not in that organisation any more.",
 }
 

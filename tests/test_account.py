@@ -5,7 +5,7 @@ import re
 import pytest
 from bs4 import BeautifulSoup
 
-from auth import signed_in
+from auth import role_required, signed_in
 from auth.events import Source
 from tests.conftest import ADMIN
 
@@ -263,3 +263,96 @@ def test_the_last_admin_of_an_organisation_stays_while_it_has_others(house, own)
     rules.join(None, club.id, ADMIN, "admin", Source())
     assert own.post("/account/delete", sure="yes").status_code == 303
     assert not own.signed_in
+
+
+# ---- organisations in a browser
+@pytest.fixture
+def clubs(house, ada):
+    """Two; Ada is a user of the first and runs the second."""
+    rules = house.auth.organisations
+    chess = rules.create(None, "Chess club", ADMIN, Source())
+    go = rules.create(None, "Go club", ADA, Source())
+    rules.join(None, chess.id, ADA, "user", Source())
+    return chess, go
+
+
+def whom(house):
+    @house.app.get("/whoami", before=signed_in)
+    def whoami(auth, session):
+        return {
+            "tenant": auth.tenant,
+            "name": auth.tenant_name,
+            "role": auth.role,
+            "center": session["center"],
+            "session_role": session["role"],
+        }
+
+    return lambda door: door.get("/whoami").json()
+
+
+def test_who_is_in_one_organisation_works_there(house, ada):
+    club = house.auth.organisations.create(None, "Chess club", ADA, Source())
+    seen, door = whom(house), house.door()
+    door.sign_in(ADA)
+    assert seen(door) == {
+        "tenant": club.id,
+        "name": "Chess club",
+        "role": "admin",
+        "center": club.id,
+        "session_role": "admin",
+    }
+    assert "Chess club" in door.get("/dashboard").text
+    # Its admin is none of the site's.
+    assert door.get("/admin").headers["location"] == "/no_access_right"
+
+
+def test_who_is_in_several_chooses_and_it_counts_at_the_next_request(house, clubs, own):
+    (chess, go), seen = clubs, whom(house)
+    assert seen(own)["tenant"] == ""
+    for club, role in ((chess, "user"), (go, "admin")):
+        assert own.post("/account/tenant", tenant=club.id).status_code == 303
+        assert (seen(own)["tenant"], seen(own)["role"]) == (club.id, role)
+    house.auth.organisations.join(None, go.id, ADMIN, "admin", Source())
+    house.auth.organisations.leave(None, go.id, ADA, Source())
+    assert (seen(own)["tenant"], seen(own)["role"]) == ("", "user")
+    own.post("/account/tenant", tenant=chess.id)
+    house.auth.organisations.delete(None, chess.id, Source())
+    assert seen(own)["tenant"] == ""
+
+
+def test_a_fresh_code_keeps_the_organisation_one_works_in(house, clubs, own):
+    own.post("/account/tenant", tenant=clubs[1].id)
+    own.ask(ADA)
+    own.enter(own.read_code())
+    assert whom(house)(own)["tenant"] == clubs[1].id
+
+
+def test_roles_are_asked_of_the_membership(house, clubs, own):
+    @house.app.get("/run", before=role_required("admin"))
+    def run_it():
+        return "run"
+
+    assert own.get("/run").headers["location"] == "/no_access_right"
+    own.post("/account/tenant", tenant=clubs[1].id)
+    assert own.get("/run").status_code == 200
+    own.post("/account/tenant", tenant=clubs[0].id)
+    assert own.get("/run").headers["location"] == "/no_access_right"
+    own.post("/account/tenant", tenant="")
+    assert own.get("/run").headers["location"] == "/no_access_right"
+
+
+@pytest.mark.parametrize("tenant", ["x", "0" * 32, "\0", "' or 1=1", "é"])
+def test_another_organisation_is_not_there(house, clubs, own, tenant):
+    theirs = house.auth.organisations.create(None, "Theirs", ADMIN, Source())
+    for wanted in (tenant, theirs.id):
+        answer = own.post("/account/tenant", tenant=wanted)
+        assert answer.status_code == 404 and "no such organisation" in answer.text
+    assert whom(house)(own)["tenant"] == ""
+
+
+def test_a_site_admin_works_in_any(house, clubs, admin):
+    house.auth.organisations.join(None, clubs[0].id, ADA, "admin", Source())
+    house.auth.organisations.leave(None, clubs[0].id, ADMIN, Source())
+    admin.post("/account/tenant", tenant=clubs[1].id)
+    found = whom(house)(admin)
+    assert (found["tenant"], found["role"]) == (clubs[1].id, "admin")
