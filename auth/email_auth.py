@@ -92,6 +92,12 @@ class Templates(Protocol):
 
     def offer(self, path: str, name: str) -> None: ...
 
+    def tenants_page(self, page: Any, done: str = "", refused: Any = None) -> Any: ...
+
+    def tenant_page(self, page: Any, caller: Any, done: str = "", refused: Any = None) -> Any: ...
+
+    def tenant_sure(self, page: Any) -> Any: ...
+
     def audit_page(self, page: Any, caller: Any) -> Any: ...
 
     def audit_csv(self, rows: Any) -> str: ...
@@ -165,6 +171,7 @@ class EmailAuth:
             audit_admin,
             mail_admin,
             routes,
+            tenant_admin,
         )
 
         keys = keys or Keys(secret_key, previous_key)
@@ -197,6 +204,7 @@ class EmailAuth:
         api.add_routes(app, self)
         account.add_routes(app, self)
         admin.add_routes(app, self)
+        tenant_admin.add_routes(app, self)
         audit_admin.add_routes(app, self)
         if mail is not None:
             mail_admin.add_routes(app, self)

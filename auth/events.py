@@ -26,6 +26,7 @@ USER_UPDATED = "user_updated"
 DATA_EXPORTED = "user_data_exported"
 ROLE_CHANGED = "privilege_permissions_changed"
 TENANT_CREATED = "tenant_created"
+TENANT_RENAMED = "tenant_renamed"
 TENANT_DELETED = "tenant_deleted"
 MEMBER_ADDED = "member_added"
 MEMBER_REMOVED = "member_removed"
@@ -54,6 +55,7 @@ KINDS = (
     DATA_EXPORTED,
     ROLE_CHANGED,
     TENANT_CREATED,
+    TENANT_RENAMED,
     TENANT_DELETED,
     MEMBER_ADDED,
     MEMBER_REMOVED,

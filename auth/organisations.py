@@ -8,10 +8,39 @@ from auth import events, tenants, users
 from auth.addresses import canonical
 from auth.events import Source
 from auth.keys import Keys
-from auth.people import MAX_NAME, PEOPLE_LOCK, review_ends, still_admin
+from auth.people import MAX_NAME, PAGE_SIZE, PEOPLE_LOCK, review_ends, still_admin
 from auth.policy import Refused
-from auth.tenants import Membership, Tenant
+from auth.tenants import Found, Member, Membership, Tenant
 from auth.users import User
+
+
+@dataclass(frozen=True)
+class TenantsPage:
+    """One page of the list. `page` counts from 1."""
+
+    rows: list[Found]
+    total: int
+    page: int
+    pages: int
+    query: str
+
+
+@dataclass(frozen=True)
+class MembersPage:
+    """One organisation, and one page of who is in it."""
+
+    tenant: Tenant
+    rows: list[Member]
+    total: int
+    page: int
+    pages: int
+    roles: list[str]
+
+
+def _page(number: int, total: int) -> tuple[int, int]:
+    """(the page that there is, how many there are)."""
+    pages = max(1, -(-total // PAGE_SIZE))
+    return max(1, min(number, pages)), pages
 
 
 @dataclass(frozen=True)
@@ -25,6 +54,21 @@ class Organisations:
     keys: Keys
     clock: Callable[[], float]
 
+    def find(self, query: str, number: int) -> TenantsPage:
+        query = query.strip()[:MAX_NAME].replace("\0", "")
+        total = tenants.count(self.db, query)
+        page, pages = _page(number, total)
+        rows = tenants.search(self.db, query, PAGE_SIZE, (page - 1) * PAGE_SIZE)
+        return TenantsPage(rows, total, page, pages, query)
+
+    def look(self, id: str, number: int) -> MembersPage:
+        """One organisation and who is in it. Raises Refused `tenant_unknown`."""
+        tenant = self._tenant(self.db, id)
+        total = tenants.in_all(self.db, id)
+        page, pages = _page(number, total)
+        rows = tenants.members_of(self.db, id, PAGE_SIZE, (page - 1) * PAGE_SIZE)
+        return MembersPage(tenant, rows, total, page, pages, users.roles(self.db))
+
     def all(self) -> list[Tenant]:
         return tenants.every(self.db)
 
@@ -33,9 +77,7 @@ class Organisations:
 
     def create(self, actor: User | None, name: str, admin: str, source: Source) -> Tenant:
         """A new organisation, run by the person with the address `admin`."""
-        name = name.strip()
-        if not name or len(name) > MAX_NAME or not name.isprintable():
-            raise Refused("name_invalid", most=MAX_NAME)
+        name = self._name(name)
         with self.db.tx(lock=PEOPLE_LOCK) as t:
             still_admin(t, actor)
             user, id = self._person(t, admin), self.keys.new_id()
@@ -44,6 +86,15 @@ class Organisations:
             review_ends(t, user)
             self._record(t, events.TENANT_CREATED, actor, name, source, id)
             self._record(t, events.MEMBER_ADDED, actor, user.address, source, f"{id} admin")
+            return self._tenant(t, id)
+
+    def rename(self, actor: User | None, id: str, name: str, source: Source) -> Tenant:
+        name = self._name(name)
+        with self.db.tx(lock=PEOPLE_LOCK) as t:
+            still_admin(t, actor)
+            before = self._tenant(t, id)
+            tenants.rename(t, id, name)
+            self._record(t, events.TENANT_RENAMED, actor, name, source, f"{id} was {before.name}")
             return self._tenant(t, id)
 
     def delete(self, actor: User | None, id: str, source: Source) -> None:
@@ -77,6 +128,17 @@ class Organisations:
                 raise Refused("user_unknown")
             self._keep_an_admin(t, id)
             self._record(t, events.MEMBER_REMOVED, actor, user.address, source, id)
+
+    def remove(self, actor: User | None, id: str, user_id: str, source: Source) -> None:
+        """As leave, for who is known by their id."""
+        user = users.by_id(self.db, user_id) if user_id.isalnum() else None
+        self.leave(actor, id, user.address if user else "", source)
+
+    def _name(self, name: str) -> str:
+        name = name.strip()
+        if not name or len(name) > MAX_NAME or not name.isprintable():
+            raise Refused("name_invalid", most=MAX_NAME)
+        return name
 
     def _keep_an_admin(self, t: Any, id: str) -> None:
         """After the change and before the commit: raising takes the change back."""

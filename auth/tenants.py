@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from auth.typed import like
+
 
 @dataclass(frozen=True)
 class Tenant:
@@ -36,6 +38,68 @@ def every(t: Any) -> list[Tenant]:
     return [
         Tenant(**row) for row in t.q("select id, name, created_at from tenants order by name, id")
     ]
+
+
+@dataclass(frozen=True)
+class Found:
+    """An organisation in a list."""
+
+    id: str
+    name: str
+    created_at: int
+    members: int
+
+
+@dataclass(frozen=True)
+class Member:
+    """A person inside one organisation."""
+
+    user_id: str
+    address: str
+    name: str
+    role: str  # inside it
+    created_at: int  # of the membership
+    disabled_at: int | None
+
+
+def count(t: Any, text: str) -> int:
+    sql = "select count(*) as n from tenants where lower(name) like :like escape '\\'"
+    return int(t.q(sql, like=like(text))[0]["n"])
+
+
+def search(t: Any, text: str, limit: int, offset: int) -> list[Found]:
+    """Those with `text` in their name, by name, one page of them."""
+    rows = t.q(
+        "select t.id, t.name, t.created_at,"
+        " (select count(*) from memberships m where m.tenant_id = t.id) as members from tenants t"
+        " where lower(t.name) like :like escape '\\' order by t.name, t.id limit :limit offset :offset",
+        like=like(text),
+        limit=limit,
+        offset=offset,
+    )
+    return [Found(**row) for row in rows]
+
+
+def members_of(t: Any, tenant: str, limit: int, offset: int) -> list[Member]:
+    """Who is in it, by address, one page of them."""
+    rows = t.q(
+        "select m.user_id, u.address, u.name, m.role, m.created_at, u.disabled_at from memberships m"
+        " join users u on u.id = m.user_id where m.tenant_id = :tenant"
+        " order by u.address limit :limit offset :offset",
+        tenant=tenant,
+        limit=limit,
+        offset=offset,
+    )
+    return [Member(**row) for row in rows]
+
+
+def in_all(t: Any, tenant: str) -> int:
+    rows = t.q("select count(*) as n from memberships where tenant_id = :tenant", tenant=tenant)
+    return int(rows[0]["n"])
+
+
+def rename(t: Any, id: str, name: str) -> None:
+    t.q("update tenants set name = :name where id = :id", id=id, name=name)
 
 
 def delete(t: Any, id: str) -> None:

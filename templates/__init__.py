@@ -3,7 +3,7 @@
 from fasthtml.common import P
 
 from templates import account as own_account
-from templates import admin, audit, pages
+from templates import admin, audit, organisations, pages
 from templates.emails import CodeLetter, InvitationLetter, NoticeLetter
 from templates.layout import STATIC, Layout, assets, head
 from templates.mail import mail_page, mail_sure
@@ -69,6 +69,9 @@ class Templates(Layout):
     code_over = staticmethod(pages.code_over)
     no_access = staticmethod(pages.no_access)
     people = staticmethod(admin.people)
+    tenants_page = staticmethod(organisations.tenants_page)
+    tenant_page = staticmethod(organisations.tenant_page)
+    tenant_sure = staticmethod(organisations.tenant_sure)
     audit_page = staticmethod(audit.audit_page)
     audit_csv = staticmethod(audit.audit_csv)
     mail_page = staticmethod(mail_page)

@@ -102,6 +102,14 @@ DONE = {
     "enabled": "{address} can sign in again.",
 }
 
+TENANT_DONE = {
+    "made": "The organisation is there.",
+    "renamed": "It has its new name.",
+    "joined": "They are in, from their next click.",
+    "left": "They are out, from their next click.",
+    "deleted": "The organisation is deleted.",
+}
+
 ACCOUNT_DONE = {
     "saved": "Your name and time zone are saved.",
     "ended": "That sign-in has ended.",
@@ -130,6 +138,7 @@ EVENTS = {
     "user_review_account": "App reviewer's code made",
     "privilege_permissions_changed": "Role changed",
     "tenant_created": "Organisation made",
+    "tenant_renamed": "Organisation renamed",
     "tenant_deleted": "Organisation deleted",
     "member_added": "Joined an organisation",
     "member_removed": "Left an organisation",

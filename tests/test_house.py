@@ -38,7 +38,7 @@ ORDER = [
     {"routes"},
     {"admin"},
     {"api"},
-    {"mail_admin", "account", "audit_admin"},
+    {"mail_admin", "account", "audit_admin", "tenant_admin"},
 ]
 SQL = re.compile(r"\b(select .+ from|insert into|update \w+ set|delete from)\b", re.I | re.S)
 

@@ -1,0 +1,216 @@
+"""The admin's pages of organisations: the list, and one of them. Data in, HTML out."""
+
+from urllib.parse import urlencode
+
+from fasthtml.common import *
+
+from templates.admin import role_select
+from templates.layout import alert, post
+from templates.pages import NOTHING, moment, refused_alert
+from templates.words import TENANT_DONE, plural
+
+PATH = "/admin/organisations"
+
+
+def said(done):
+    return alert("Done.", TENANT_DONE[done], kind="ok") if done in TENANT_DONE else NOTHING
+
+
+# ---- the list
+def tenants_page(page, done="", refused=None):
+    return Div(
+        H1("Organisations"),
+        NOTHING if refused and "typed" in refused.facts else refused_alert(refused),
+        NOTHING if refused else said(done),
+        Div(search_form(page.query), add_form(refused), cls="tools"),
+        Div(
+            tenants_table(page) if page.rows else nobody(page.query),
+            paging(page, PATH, {"q": page.query}),
+            id="tenants-list",  # what the search replaces
+        ),
+        id="tenants",
+    )
+
+
+def search_form(query):
+    live = {
+        "hx_get": PATH,
+        "hx_target": "#tenants-list",
+        "hx_select": "#tenants-list",
+        "hx_swap": "outerHTML",
+        "hx_trigger": "input changed delay:250ms from:#q, submit",
+        "hx_push_url": "true",
+    }
+    field = {"id": "q", "name": "q", "type": "search", "value": query, "placeholder": "Name"}
+    return Form(
+        Label("Search organisations", _for="q", cls="vh"),
+        Input(**field, autocomplete="off"),
+        Button("Search", cls="plain"),
+        method="get",
+        action=PATH,
+        enctype=None,
+        role="search",
+        **live,
+    )
+
+
+def add_form(refused):
+    here = refused and "typed" in refused.facts
+    name, email = refused.facts["typed"] if here else ("", "")
+    return Details(
+        Summary("Add an organisation", cls="button"),
+        Form(
+            refused_alert(refused) if here else NOTHING,
+            Div(
+                Label("Name", _for="new-name"),
+                Input(id="new-name", name="name", value=name[:320], autocomplete="off"),
+            ),
+            Div(
+                Label("Address of who runs it", _for="new-email"),
+                Input(
+                    id="new-email",
+                    name="email",
+                    type="email",
+                    value=email[:320],
+                    autocomplete="off",
+                ),
+            ),
+            Button("Add"),
+            **post(PATH, "#tenants", hx_swap="outerHTML", novalidate=True),
+        ),
+        cls="add",
+        open=bool(here),
+    )
+
+
+def tenants_table(page):
+    head = Thead(Tr(*[Th(name, scope="col") for name in ("Name", "People", "Since (UTC)")]))
+    rows = [
+        Tr(
+            Td(A(found.name, href=f"{PATH}/{found.id}"), data_label="Name"),
+            Td(f"{found.members:,}", data_label="People"),
+            Td(moment(found.created_at, "UTC", named=False), data_label="Since (UTC)"),
+        )
+        for found in page.rows
+    ]
+    caption = Caption(f"{plural(page.total, 'organisation')}, by name", cls="vh")
+    return Table(caption, head, Tbody(*rows), cls="list")
+
+
+def nobody(query):
+    words = f"No organisation’s name holds “{query}”." if query else "There is none yet."
+    road = (
+        A("Show all", href=PATH)
+        if query
+        else "Where people of one place should see only their own."
+    )
+    return Div(P(words), P(road), cls="empty")
+
+
+def paging(page, path, where):
+    if page.pages == 1:
+        return NOTHING
+
+    def to(number):
+        return f"{path}?{urlencode(where | {'page': number})}"
+
+    back = A("Previous", href=to(page.page - 1), rel="prev") if page.page > 1 else NOTHING
+    on = A("Next", href=to(page.page + 1), rel="next") if page.page < page.pages else NOTHING
+    where_now = Span(f"Page {page.page:,} of {page.pages:,}")
+    return Nav(back, where_now, on, cls="pages", aria_label="Pages")
+
+
+# ---- one of them
+def tenant_page(page, caller, done="", refused=None):
+    path = f"{PATH}/{page.tenant.id}"
+    return Div(
+        P(A("Organisations", href=PATH), cls="back"),
+        H1(page.tenant.name),
+        refused_alert(refused),
+        NOTHING if refused else said(done),
+        members_table(page, caller, path),
+        paging(page, path, {}),
+        H2("Add somebody"),
+        join_form(page, path),
+        H2("Name"),
+        Form(
+            Label("Name of the organisation", _for="name", cls="vh"),
+            Input(id="name", name="name", value=page.tenant.name, autocomplete="off"),
+            Button("Rename", cls="plain"),
+            **post(f"{path}/name", "#tenant", hx_swap="outerHTML"),
+            cls="row",
+        ),
+        H2("The end"),
+        Form(
+            Button("Delete this organisation", cls="danger"),
+            P("Its people stay, without it. We ask once more.", cls="hint"),
+            **post(f"{path}/delete"),
+        ),
+        id="tenant",
+    )
+
+
+def members_table(page, caller, path):
+    names = ("Address", "Name", "Role here", "Since", "Actions")
+    head = Thead(Tr(*[Th(name, scope="col") for name in names]))
+    rows = [member_row(member, page, caller, path) for member in page.rows]
+    caption = Caption(f"{plural(page.total, 'person', 'people')}, by address", cls="vh")
+    return Table(caption, head, Tbody(*rows), cls="list")
+
+
+def member_row(member, page, caller, path):
+    disabled = Span("disabled", cls="pill bad") if member.disabled_at is not None else NOTHING
+    role = Form(
+        Input(type="hidden", name="email", value=member.address),
+        role_select(page.roles, member.role, aria_label=f"Role of {member.address} here"),
+        Button("Change", cls="plain", aria_label=f"Change the role of {member.address}"),
+        **post(f"{path}/members", "#tenant", hx_swap="outerHTML"),
+    )
+    sure = f"Take {member.address} out of {page.tenant.name}?"
+    remove = Form(
+        Button("Remove", cls="danger", aria_label=f"Remove {member.address}"),
+        **post(
+            f"{path}/members/{member.user_id}/remove",
+            "#tenant",
+            hx_swap="outerHTML",
+            hx_confirm=sure,
+        ),
+    )
+    return Tr(
+        Td(Bdi(member.address), data_label="Address"),
+        Td(member.name or "–", data_label="Name"),
+        Td(Span(member.role, cls="pill"), " ", disabled, data_label="Role here"),
+        Td(moment(member.created_at, caller.timezone, named=False), data_label="Since"),
+        Td(Div(role, remove), cls="acts"),
+    )
+
+
+def join_form(page, path):
+    return Form(
+        Div(
+            Label("Address", _for="email"),
+            Input(id="email", name="email", type="email", autocomplete="off"),
+        ),
+        Div(Label("Role here", _for="role"), role_select(page.roles, "user", id="role")),
+        Button("Add"),
+        P("Somebody who is in the list of people already.", cls="hint"),
+        **post(f"{path}/members", "#tenant", hx_swap="outerHTML", novalidate=True),
+        cls="card stack",
+    )
+
+
+def tenant_sure(page):
+    path = f"{PATH}/{page.tenant.id}"
+    return Div(
+        H1("Delete this organisation?"),
+        P(
+            Strong(page.tenant.name),
+            f" and {plural(page.total, 'membership')} go. This can’t be undone.",
+        ),
+        Form(
+            Input(type="hidden", name="sure", value="yes"),
+            Button("Delete it for good", cls="danger"),
+            **post(f"{path}/delete"),
+        ),
+        Div(P(A("Keep it", href=path, cls="quiet")), cls="roads"),
+    )

@@ -1,0 +1,146 @@
+"""The admin's pages of organisations."""
+
+import re
+
+import pytest
+from bs4 import BeautifulSoup
+
+from auth.events import Source
+from tests.conftest import ADMIN
+
+ADA, BOB = "ada@example.org", "bob@example.org"
+PATH = "/admin/organisations"
+
+
+@pytest.fixture
+def club(house, ada):
+    return house.auth.organisations.create(None, "Chess club", ADA, Source())
+
+
+def soup(answer, status=200):
+    assert answer.status_code == status, answer.text
+    return BeautifulSoup(answer.text, "html5lib")
+
+
+def rows(page):
+    return [
+        [td.get_text(" ", strip=True) for td in tr.find_all("td")] for tr in page.select("tbody tr")
+    ]
+
+
+def test_only_admins_of_the_site_get_there(house, club):
+    door = house.door()
+    door.sign_in(ADA)  # she runs it, and is no admin of the site
+    for path in (PATH, f"{PATH}/{club.id}"):
+        assert door.get(path).headers["location"] == "/no_access_right"
+    for path in ("name", "members", f"members/{'0' * 32}/remove", "delete"):
+        answer = door.post(
+            f"{PATH}/{club.id}/{path}", name="x", email=ADA, role="admin", sure="yes"
+        )
+        assert answer.headers["location"] == "/no_access_right"
+    assert house.auth.organisations.all() == [club]
+
+
+def test_an_organisation_is_made_and_found(house, admin, ada):
+    assert "There is none yet" in admin.get(PATH).text
+    answer = admin.post(PATH, name=" Chess & Go ", email=" ADA@example.org ")
+    where = answer.headers["location"]
+    assert re.fullmatch(rf"{PATH}/[0-9a-f]{{32}}\?done=made", where)
+    page = soup(admin.get(where))
+    assert page.h1.get_text() == "Chess & Go" and "is there" in page.find(role="status").get_text()
+    assert rows(page)[0][0] == ADA and rows(page)[0][2] == "admin"
+    admin.post(PATH, name="Tennis", email=ADMIN)
+    assert [row[:2] for row in rows(soup(admin.get(PATH)))] == [
+        ["Chess & Go", "1"],
+        ["Tennis", "1"],
+    ]
+    assert [row[0] for row in rows(soup(admin.get(PATH, params={"q": "TENN"})))] == ["Tennis"]
+    assert "holds “zz”" in admin.get(PATH, params={"q": "zz"}).text
+
+
+@pytest.mark.parametrize(
+    ("name", "email", "says"),
+    [
+        ("", ADA, "too long"),
+        ("x" * 201, ADA, "too long"),
+        ("a\nb", ADA, "too long"),
+        ("Club", "nobody@example.org", "no such person"),
+        ("Club", "nonsense", "no such person"),
+    ],
+)
+def test_what_cant_be_made_says_why_and_keeps_what_was_typed(house, admin, ada, name, email, says):
+    answer = admin.post(PATH, name=name, email=email)
+    assert answer.status_code in (404, 422)
+    page = soup(answer, answer.status_code)
+    assert says in page.find(role="alert").get_text()
+    assert page.find(id="new-email")["value"] == email
+    assert house.rows("tenants") == []
+
+
+def test_people_join_change_and_leave(house, admin, club):
+    house.add(BOB)
+    path = f"{PATH}/{club.id}"
+    assert (
+        admin.post(f"{path}/members", email=BOB, role="user").headers["location"].endswith("joined")
+    )
+    assert [row[:3:2] for row in rows(soup(admin.get(path)))] == [[ADA, "admin"], [BOB, "user"]]
+    admin.post(f"{path}/members", email=BOB, role="admin")
+    ada = house.auth.people.by_address(ADA)
+    assert admin.post(f"{path}/members/{ada.id}/remove").headers["location"].endswith("left")
+    assert [row[:3:2] for row in rows(soup(admin.get(path)))] == [[BOB, "admin"]]
+    bob = house.auth.people.by_address(BOB)
+    answer = admin.post(f"{path}/members/{bob.id}/remove")
+    assert answer.status_code == 422 and "last admin of the organisation" in answer.text
+    answer = admin.post(f"{path}/members", email=BOB, role="user")
+    assert answer.status_code == 422
+    for odd in ("0" * 32, "x", "%00", ada.id):
+        assert admin.post(f"{path}/members/{odd}/remove").status_code == 404
+    kinds = [e["kind"] for e in sorted(house.rows("events"), key=lambda e: e["id"])]
+    assert kinds.count("member_added") == 3 and kinds.count("member_removed") == 1
+
+
+def test_it_is_renamed(house, admin, club):
+    path = f"{PATH}/{club.id}"
+    assert admin.post(f"{path}/name", name="Chess <b>club</b>").status_code == 303
+    page = soup(admin.get(path))
+    assert page.h1.get_text() == "Chess <b>club</b>" and page.h1.b is None
+    assert admin.post(f"{path}/name", name=" ").status_code == 422
+
+
+def test_it_is_deleted_after_one_more_question_and_a_fresh_code(house, admin, club):
+    path = f"{PATH}/{club.id}"
+    page = soup(admin.post(f"{path}/delete"))
+    assert "can’t be undone" in page.get_text() and house.rows("tenants")
+    house.clock.advance(901)
+    answer = admin.post(f"{path}/delete", sure="yes")
+    assert answer.headers["location"].startswith("/confirm") and house.rows("tenants")
+    admin.sign_in(ADMIN)
+    assert admin.post(f"{path}/delete", sure="yes").headers["location"] == f"{PATH}?done=deleted"
+    assert house.rows("tenants") == house.rows("memberships") == []
+    assert house.auth.people.by_address(ADA)
+
+
+def test_what_is_not_there_is_404_and_the_list(house, admin, club):
+    for odd in ("0" * 32, "x", "%00", "' or 1=1"):
+        assert admin.get(f"{PATH}/{odd}").status_code == 404
+        for path in ("name", "members", "delete"):
+            answer = admin.post(
+                f"{PATH}/{odd}/{path}", name="x", email=ADA, role="user", sure="yes"
+            )
+            assert answer.status_code == 404, (odd, path)
+    assert house.auth.organisations.all() == [club]
+
+
+def test_many_are_turned_page_by_page(house, admin, ada):
+    for n in range(30):
+        house.auth.organisations.create(None, f"Club {n:02}", ADA, Source())
+    first = soup(admin.get(PATH))
+    assert len(rows(first)) == 25
+    second = soup(admin.get(first.find("a", rel="next")["href"]))
+    assert [row[0] for row in rows(second)] == [f"Club {n}" for n in range(25, 30)]
+
+
+def test_htmx_gets_the_fragment(house, admin, club):
+    for path in (PATH, f"{PATH}/{club.id}"):
+        answer = admin.get(path, headers={"HX-Request": "true"})
+        assert answer.status_code == 200 and "<html" not in answer.text
