@@ -55,6 +55,8 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
         notice = None
         if params.get("done") in ("added", "role", "disabled", "enabled"):
             notice = await run(people.notice, params["done"], params.get("id", ""))
+        if params.get("done") == "deleted":
+            notice = ("deleted", "")
         page = page_number(params.get("page", ""))
         return await draw(request, params.get("q", ""), page, notice=notice)
 

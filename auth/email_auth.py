@@ -90,6 +90,12 @@ class Templates(Protocol):
         self, page: Any, caller: Any, refused: Any = None, notice: Any = None, bouncing: Any = ()
     ) -> Any: ...
 
+    def person(
+        self, page: Any, caller: Any, done: str = "", refused: Any = None, bounces: bool = False
+    ) -> Any: ...
+
+    def person_sure(self, user: Any) -> Any: ...
+
     def offer(self, path: str, name: str) -> None: ...
 
     def tenants_page(self, page: Any, done: str = "", refused: Any = None) -> Any: ...
@@ -170,6 +176,7 @@ class EmailAuth:
             api,
             audit_admin,
             mail_admin,
+            person_admin,
             routes,
             tenant_admin,
         )
@@ -182,7 +189,8 @@ class EmailAuth:
         self.signin = SignIn(db, keys, send, clock, self.policy)
         self.audit = Audit(db, keys, clock)
         self.organisations = Organisations(db, keys, clock)
-        self.people = People(db, keys, clock, self.signin.mail_waiting)
+        idle = self.policy.session_idle_seconds, self.policy.refresh_idle_seconds
+        self.people = People(db, keys, clock, self.signin.mail_waiting, *idle)
         self.mailroom = Mailroom(db, keys, clock, self.signin.limits, mail)
         self._secure, self._proxies, self._told = secure, tuple(trusted_proxies), False
         prefix = "__Host-" if secure else ""
@@ -204,6 +212,7 @@ class EmailAuth:
         api.add_routes(app, self)
         account.add_routes(app, self)
         admin.add_routes(app, self)
+        person_admin.add_routes(app, self)
         tenant_admin.add_routes(app, self)
         audit_admin.add_routes(app, self)
         if mail is not None:

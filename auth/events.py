@@ -112,6 +112,16 @@ def record(
     )
 
 
+def about(t: Any, subject: str, limit: int) -> list[Event]:
+    """What is known of one address, the newest first."""
+    rows = t.q(
+        _ALL + " where e.subject = :subject order by e.id desc limit :limit",
+        subject=subject,
+        limit=limit,
+    )
+    return [Event(**row) for row in rows]
+
+
 def of_subject(t: Any, subject: str, limit: int) -> list[dict[str, Any]]:
     """What is known of an address, the newest first: at, kind, network, detail."""
     return list(
@@ -124,10 +134,11 @@ def of_subject(t: Any, subject: str, limit: int) -> list[dict[str, Any]]:
     )
 
 
-_SEARCH = (
+_ALL = (
     "select e.id, e.at, e.kind, coalesce(u.address, '') as actor, e.subject, e.network, e.request_id,"
-    " e.detail from events e left join users u on u.id = e.actor where e.id > :since"
+    " e.detail from events e left join users u on u.id = e.actor"
 )
+_SEARCH = _ALL + " where e.id > :since"
 
 
 def search(t: Any, query: str, kind: str, since: str, before: str, limit: int) -> list[Event]:

@@ -6,15 +6,18 @@ from typing import Any
 
 from auth import challenges, devices, events, reviewers, sessions, tenants, users
 from auth.addresses import canonical
-from auth.events import Source
+from auth.events import Event, Source
 from auth.keys import Keys
 from auth.networks import is_network
 from auth.policy import Refused
 from auth.reviewers import REVIEW, Reviewer
+from auth.sessions import Place
+from auth.tenants import Membership
 from auth.users import User
 
 MAX_NAME = 200
 PAGE_SIZE = 25
+LATEST = 20  # events on the page of one person
 WEEK = 7 * 86400
 MAX_REVIEW_DAYS = 90
 # Two admins who demote each other at the same moment must not both find the other still there.
@@ -26,6 +29,18 @@ def still_admin(t: Any, actor: User | None) -> None:
     now = users.by_id(t, actor.id) if actor else None
     if actor and (now is None or now.role != "admin" or now.disabled_at is not None):
         raise Refused("not_admin")
+
+
+@dataclass(frozen=True)
+class PersonPage:
+    """One person, as admins see them."""
+
+    user: User
+    places: list[Place]
+    memberships: list[Membership]
+    browsers: int  # that know them
+    events: list[Event]  # about them, the newest first
+    here: str  # the id of the session that looks
 
 
 def review_ends(t: Any, user: User) -> None:
@@ -56,6 +71,8 @@ class People:
     clock: Callable[[], float]
     # mail_waiting(t, address): whoever may sign in from now on gets the mail that they wait for.
     mail_waiting: Callable[[Any, str], None] = lambda t, address: None
+    session_idle: int = 7 * 86400  # seconds, as in Policy
+    app_idle: int = 30 * 86400
 
     def find(self, query: str, page: int) -> PeoplePage:
         query = query.strip()[:MAX_NAME].replace("\0", "")
@@ -65,6 +82,35 @@ class People:
         found = users.search(self.db, query, PAGE_SIZE, (page - 1) * PAGE_SIZE)
         counts = users.counts(self.db, int(self.clock()) - WEEK)
         return PeoplePage(found, total, page, pages, query, counts, users.roles(self.db))
+
+    def look(self, id: str, here: str = "") -> PersonPage:
+        """Raises Refused `user_unknown`."""
+        user, now = self._person(self.db, id), int(self.clock())
+        places = sessions.of_user(self.db, user.id, now, self.session_idle, self.app_idle)
+        joined = tenants.of_user(self.db, user.id)
+        browsers = len(devices.times_of(self.db, user.id))
+        latest = events.about(self.db, user.address, LATEST)
+        return PersonPage(user, places, joined, browsers, latest, here)
+
+    def end_session(self, actor: User | None, id: str, session: str, source: Source) -> User:
+        """One of theirs. Raises Refused `session_unknown`."""
+        with self.db.tx(lock=PEOPLE_LOCK) as t:
+            still_admin(t, actor)
+            user = self._person(t, id)
+            if not session.isalnum() or not sessions.end_own(t, session, user.id):
+                raise Refused("session_unknown")
+            self._record(t, events.LOGOUT, actor, user.address, source, "one of theirs")
+        return user
+
+    def sign_out(self, actor: User | None, id: str, source: Source) -> User:
+        """All sessions, known browsers and pending sign-ins of one person."""
+        with self.db.tx(lock=PEOPLE_LOCK) as t:
+            still_admin(t, actor)
+            user = self._person(t, id)
+            users.hold(t, user.id)
+            self._end(t, user)
+            self._record(t, events.LOGOUT, actor, user.address, source, "everywhere")
+        return user
 
     def add(self, actor: User | None, typed: str, name: str, role: str, source: Source) -> User:
         address, name, role = canonical(typed), name.strip(), role or "user"

@@ -4,6 +4,7 @@ from fasthtml.common import P
 
 from templates import account as own_account
 from templates import admin, audit, organisations, pages
+from templates import person as one_person
 from templates.emails import CodeLetter, InvitationLetter, NoticeLetter
 from templates.layout import STATIC, Layout, assets, head
 from templates.mail import mail_page, mail_sure
@@ -69,6 +70,8 @@ class Templates(Layout):
     code_over = staticmethod(pages.code_over)
     no_access = staticmethod(pages.no_access)
     people = staticmethod(admin.people)
+    person = staticmethod(one_person.person)
+    person_sure = staticmethod(one_person.person_sure)
     tenants_page = staticmethod(organisations.tenants_page)
     tenant_page = staticmethod(organisations.tenant_page)
     tenant_sure = staticmethod(organisations.tenant_sure)

@@ -83,9 +83,14 @@ def places(own):
     )
 
 
+def device(place):
+    """What somebody is signed in with, in words."""
+    return place.kind or ("an app" if place.app else "an unknown browser")
+
+
 def place_row(place, own):
     zone = own.user.timezone
-    what = place.kind or ("an app" if place.app else "an unknown browser")
+    what = device(place)
     here = place.id == own.here
     path = f"{PATH}/sessions/{place.id}/end"
     end = Form(

@@ -130,7 +130,7 @@ def last_sign_in(caller):
 def person_row(user, page, caller, bounces):
     return Tr(
         Td(user.name or "–", data_label="Name"),
-        Td(Bdi(user.address), data_label="Address"),
+        Td(Bdi(A(user.address, href=f"/admin/people/{user.id}")), data_label="Address"),
         Td(Span(user.role, cls="pill"), data_label="Role"),
         Td(state_pill(user), " ", bounce_pill() if bounces else NOTHING, data_label="State"),
         Td(

@@ -100,6 +100,12 @@ DONE = {
     "role": "{address} has a new role. It counts from their next click.",
     "disabled": "{address} is disabled and signed out everywhere.",
     "enabled": "{address} can sign in again.",
+    "deleted": "That person is deleted.",
+}
+
+PERSON_DONE = {
+    "ended": "That sign-in has ended.",
+    "signed_out": "They are signed out everywhere.",
 }
 
 TENANT_DONE = {
