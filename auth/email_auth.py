@@ -94,6 +94,8 @@ class Templates(Protocol):
         self, page: Any, caller: Any, done: str = "", refused: Any = None, bounces: bool = False
     ) -> Any: ...
 
+    def roles_page(self, roles: Any, done: str = "", refused: Any = None) -> Any: ...
+
     def person_sure(self, user: Any) -> Any: ...
 
     def offer(self, path: str, name: str) -> None: ...
@@ -177,6 +179,7 @@ class EmailAuth:
             audit_admin,
             mail_admin,
             person_admin,
+            role_admin,
             routes,
             tenant_admin,
         )
@@ -214,6 +217,7 @@ class EmailAuth:
         admin.add_routes(app, self)
         person_admin.add_routes(app, self)
         tenant_admin.add_routes(app, self)
+        role_admin.add_routes(app, self)
         audit_admin.add_routes(app, self)
         if mail is not None:
             mail_admin.add_routes(app, self)

@@ -25,6 +25,8 @@ REVIEW_ACCOUNT = "user_review_account"
 USER_UPDATED = "user_updated"
 DATA_EXPORTED = "user_data_exported"
 ROLE_CHANGED = "privilege_permissions_changed"
+ROLE_SAVED = "role_saved"
+ROLE_DELETED = "role_deleted"
 TENANT_CREATED = "tenant_created"
 TENANT_RENAMED = "tenant_renamed"
 TENANT_DELETED = "tenant_deleted"
@@ -54,6 +56,8 @@ KINDS = (
     USER_UPDATED,
     DATA_EXPORTED,
     ROLE_CHANGED,
+    ROLE_SAVED,
+    ROLE_DELETED,
     TENANT_CREATED,
     TENANT_RENAMED,
     TENANT_DELETED,

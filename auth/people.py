@@ -1,16 +1,18 @@
 """THE RULES about people: who may be added, promoted, disabled. No HTTP, HTML or SQL."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from auth import challenges, devices, events, reviewers, sessions, tenants, users
+from auth import challenges, devices, events, reviewers, roles, sessions, tenants, users
 from auth.addresses import canonical
 from auth.events import Event, Source
 from auth.keys import Keys
 from auth.networks import is_network
 from auth.policy import Refused
 from auth.reviewers import REVIEW, Reviewer
+from auth.roles import Role
 from auth.sessions import Place
 from auth.tenants import Membership
 from auth.users import User
@@ -20,6 +22,7 @@ PAGE_SIZE = 25
 LATEST = 20  # events on the page of one person
 WEEK = 7 * 86400
 MAX_REVIEW_DAYS = 90
+KEPT_ROLES = ("admin", "user")
 # Two admins who demote each other at the same moment must not both find the other still there.
 PEOPLE_LOCK = 726355
 
@@ -208,6 +211,34 @@ class People:
             detail = f"{network} until {ends}"
             self._record(t, events.REVIEW_ACCOUNT, actor, address, source, detail)
         return user, self.keys.long_code(key, REVIEW, nonce, address) or "", ends
+
+    # ---- roles
+    def roles(self) -> list[Role]:
+        return roles.every(self.db)
+
+    def put_role(self, actor: User | None, name: str, description: str, source: Source) -> None:
+        """A new role, or another description of one. What it may do is the app's to say."""
+        name, description = name.strip(), description.strip()
+        if not re.fullmatch(r"[a-z][a-z0-9_-]{0,39}", name):
+            raise Refused("role_invalid")
+        if len(description) > MAX_NAME or not description.isprintable():
+            raise Refused("name_invalid", most=MAX_NAME)
+        with self.db.tx(lock=PEOPLE_LOCK) as t:
+            still_admin(t, actor)
+            roles.put(t, name, description)
+            self._record(t, events.ROLE_SAVED, actor, name, source, description)
+
+    def delete_role(self, actor: User | None, name: str, source: Source) -> None:
+        """Only one that nobody has; `admin` and `user` stay."""
+        with self.db.tx(lock=PEOPLE_LOCK) as t:
+            still_admin(t, actor)
+            found = next((role for role in roles.every(t) if role.name == name), None)
+            if found is None:
+                raise Refused("role_unknown")
+            if found.people or name in KEPT_ROLES:
+                raise Refused("role_used", people=found.people)
+            roles.delete(t, name)
+            self._record(t, events.ROLE_DELETED, actor, name, source)
 
     def ensure_admins(self, addresses: tuple[str, ...]) -> None:
         """ADMIN_EMAILS: each is an active admin after the start, whatever it was before."""

@@ -50,6 +50,8 @@ STATUS = {
     "user_exists": 422,
     "user_unknown": 404,
     "role_unknown": 422,
+    "role_invalid": 422,
+    "role_used": 422,
     "role_self": 422,
     "disable_self": 422,
     "delete_self": 422,

@@ -9,6 +9,7 @@ from templates.emails import CodeLetter, InvitationLetter, NoticeLetter
 from templates.layout import STATIC, Layout, assets, head
 from templates.mail import mail_page, mail_sure
 from templates.mailbox import MailboxPages, road
+from templates.roles import roles_page
 from templates.words import REFUSALS, told
 
 MAIL_OFF = "Mail is switched off on this server, so no code will arrive. Ask whoever runs it."
@@ -70,6 +71,7 @@ class Templates(Layout):
     code_over = staticmethod(pages.code_over)
     no_access = staticmethod(pages.no_access)
     people = staticmethod(admin.people)
+    roles_page = staticmethod(roles_page)
     person = staticmethod(one_person.person)
     person_sure = staticmethod(one_person.person_sure)
     tenants_page = staticmethod(organisations.tenants_page)

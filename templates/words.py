@@ -75,6 +75,11 @@ REFUSALS = {
     "user_exists": ("{address} is there already.", "Search for it in the list."),
     "user_unknown": ("There is no such person here.", "Nothing was changed."),
     "role_unknown": ("There is no such role.", "Choose one from the list."),
+    "role_invalid": (
+        "That can't be the name of a role.",
+        "Use small letters, digits, - and _, such as editor.",
+    ),
+    "role_used": ("That role is still in use.", "Give who has it another one first."),
     "role_self": ("You can't change your own role.", "Ask another admin to do it."),
     "disable_self": ("You can't disable yourself.", "Ask another admin to do it."),
     "delete_self": ("You can't delete yourself.", "Ask another admin to do it."),
@@ -107,6 +112,8 @@ PERSON_DONE = {
     "ended": "That sign-in has ended.",
     "signed_out": "They are signed out everywhere.",
 }
+
+ROLE_DONE = {"saved": "The role is saved.", "deleted": "The role is deleted."}
 
 TENANT_DONE = {
     "made": "The organisation is there.",
@@ -143,6 +150,8 @@ EVENTS = {
     "user_data_exported": "Data downloaded",
     "user_review_account": "App reviewer's code made",
     "privilege_permissions_changed": "Role changed",
+    "role_saved": "Role added or described",
+    "role_deleted": "Role deleted",
     "tenant_created": "Organisation made",
     "tenant_renamed": "Organisation renamed",
     "tenant_deleted": "Organisation deleted",

@@ -92,8 +92,9 @@ def test_a_fresh_code_leads_back_to_where_one_was(visit, site, ada):
 
 def test_an_admin_makes_an_organisation_and_looks_at_a_person(visit, site, boss, ada):
     page = visit(boss)
-    page.goto("/admin/organisations")
-    inspect(page)
+    for path in ("/admin/roles", "/admin/organisations"):
+        page.goto(path)
+        inspect(page)
     page.set_viewport_size({"width": 1200, "height": 900})
     organisation(page, f"Chess club of {ada}", ada)
     inspect(page)
