@@ -44,7 +44,8 @@ def people() -> People:
     migrate(db, MIGRATIONS, OUTBOX_MIGRATIONS)
     keys = Keys(settings.secret_key, settings.secret_key_previous)
     outbox = Outbox(db, Nowhere(), Sender("", ""), time.time)  # the app sends what is put there
-    return People(db, keys, time.time, SignIn(db, keys, outbox.put, time.time).mail_waiting)
+    rules = SignIn(db, keys, outbox.put, time.time, policy_of(settings))
+    return People(db, keys, time.time, rules)
 
 
 @commands.command()
@@ -226,7 +227,7 @@ def show_events(address: str, since: str) -> None:
 
 
 def people_of(rules: SignIn) -> People:
-    return People(rules.db, rules.keys, rules.clock)
+    return People(rules.db, rules.keys, rules.clock, rules)
 
 
 def at(seconds: int) -> str:

@@ -29,7 +29,7 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
         return HTMLResponse(pages.page("Account", content, caller=caller), status)
 
     async def change(request: Request, act: Callable[..., Any], *args: Any, done: str) -> Response:
-        """Do it, then show the page: the fragment for htmx, a 303 without."""
+        """Do it, then go to the page; what can't be done is drawn into it."""
         user = request.scope["auth"].user
         try:
             await run(act, user, *args, auth.source(request))

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from auth.email_auth import EmailAuth
-from auth.guards import admin_required, is_htmx
+from auth.guards import admin_required, is_htmx, to_confirm
 from auth.policy import Refused
 from auth.routes import STATUS, fields
 
@@ -63,11 +63,15 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
     @app.post("/admin/people", before=admin_required)
     async def admin_add(request: Request) -> Response:
         typed = await fields(request, "email", "name", "role")
+        if typed[2] == "admin" and not request.scope["auth"].confirmed:
+            return to_confirm(request)
         return await change(request, people.add, *typed, done="added")
 
     @app.post("/admin/people/{id}/role", before=admin_required)
     async def admin_role(request: Request) -> Response:
         (role,) = await fields(request, "role")
+        if role == "admin" and not request.scope["auth"].confirmed:
+            return to_confirm(request)
         return await change(request, people.set_role, request.path_params["id"], role, done="role")
 
     @app.post("/admin/people/{id}/disable", before=admin_required)

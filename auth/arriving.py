@@ -72,6 +72,7 @@ class Arriving(Desk):
                 session, token, cookie = self._begin_app(t, user, browser, now)
             else:
                 session, token, cookie = self._begin_here(t, user, device, browser, now)
+            sessions.end_idlest(t, user.id, session, self.policy.sessions_per_person)
             if reviewer:
                 sessions.end_by(t, session, reviewer.expires_at)
             way = "link" if by_link else "review" if reviewer else ""
@@ -88,9 +89,9 @@ class Arriving(Desk):
         data, tenant = "{}", self._only_tenant(t, user)
         if browser.session:  # ASVS 7.2.4: the old one ends when a new one begins
             ended = sessions.end(t, digest(browser.session))
-            if (
-                ended and ended.user_id == user.id
-            ):  # who confirms that it is them keeps what they had
+            idle = self.policy.session_idle_seconds
+            # Who confirms that it is them keeps what was there, unless it had ended by itself.
+            if ended and ended.user_id == user.id and ended.alive(now, idle):
                 data, tenant = ended.data, ended.tenant
         ends, kind, network = now + self.policy.session_max_seconds, *_place(browser)
         sessions.start(t, id, digest(token), user.id, kind, network, data, tenant, now, ends)

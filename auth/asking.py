@@ -46,6 +46,8 @@ class Asking(Mailing):
                 self._record(t, events.CODE_REQUESTED, address, browser.source)
         if told:  # after the commit: asking has to be counted here, too
             raise Refused("not_registered", address=address)
+        if app and challenge.browser != digest(token):
+            token = browser.signin or token
         return token, self.validity.pending(challenge, now)
 
     def _begin(
@@ -63,6 +65,8 @@ class Asking(Mailing):
     ) -> Challenge:
         """A new challenge; or the browser's old one, when its mail is the newest that there will be."""
         if old and not mail.room and old.address == address and self.validity.alive(old, now):
+            if purpose == APP_SIGN_IN:  # the same secret, too: a lost answer must not lose it
+                return old
             challenges.renew(t, old.id, digest(token), next_path)
             return replace(old, next_path=next_path)
         # A code whose tries are gone, and no room yet for the next mail: that one has to be asked for.

@@ -1,6 +1,6 @@
 """THE RULES about reading the record of what happened. Nobody can change it. No HTTP, HTML or SQL."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,16 +56,17 @@ class Audit:
         older = rows[PAGE_SIZE - 1].id if len(rows) > PAGE_SIZE else ""
         return AuditPage(rows[:PAGE_SIZE], wanted, older, not before)
 
-    def download(self, actor: User, wanted: Wanted, source: Source) -> Iterator[list[Event]]:
-        """All of them, in steps. That somebody did so is an event, too."""
+    def download(self, actor: User, wanted: Wanted, source: Source) -> list[Event]:
+        """The first step of all of them. That somebody did so is an event, too."""
         now = self.clock()
         id = self.keys.new_sorted_id(now)
         kind, whom = events.DATA_EXPORTED, actor.address
         events.record(self.db, id, int(now), kind, whom, source, actor.id, "audit")
-        before = ""
-        while rows := self._read(wanted, before, STEP):
-            yield rows
-            before = rows[-1].id
+        return self.step(wanted)
+
+    def step(self, wanted: Wanted, before: str = "") -> list[Event]:
+        """The next ones of a download, [] at the end; `before`: the id that the step before ended with."""
+        return self._read(wanted, before, STEP)
 
     def since(self, start: float, query: str = "") -> list[Event]:
         """All from a time on, the newest first; with `query` in the address."""

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 
 from auth.email_auth import EmailAuth
-from auth.guards import admin_required, is_htmx
+from auth.guards import admin_required, confirmed, is_htmx
 from auth.routes import fields
 
 PATH = "/admin/audit"
@@ -27,15 +27,18 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
             return HTMLResponse(pages.fragment("Audit", content))
         return HTMLResponse(pages.page("Audit", content, caller=caller, width="wide"))
 
-    @app.post(f"{PATH}.csv", before=admin_required)
+    @app.post(f"{PATH}.csv", before=(admin_required, confirmed))
     async def admin_audit_csv(request: Request) -> Response:
         wanted = audit.tidy(*await fields(request, "q", "kind", "days"))
-        steps = audit.download(request.scope["auth"].user, wanted, auth.source(request))
+        # Before the answer begins: a database that can't serve is a 503, and no empty file.
+        first = await run(audit.download, request.scope["auth"].user, wanted, auth.source(request))
 
         async def lines() -> AsyncIterator[str]:
             yield pages.audit_csv(None)
-            while rows := await run(next, steps, None):
+            rows = first
+            while rows:
                 yield pages.audit_csv(rows)
+                rows = await run(audit.step, wanted, rows[-1].id)
 
         headers = {"Content-Disposition": 'attachment; filename="audit.csv"'}
         return StreamingResponse(lines(), headers=headers, media_type="text/csv")

@@ -181,8 +181,8 @@ def end_all(t: Any, address: str) -> list[Challenge]:
     return [_of(row) for row in rows]
 
 
-def end_every(t: Any) -> None:
-    t.q("delete from challenges")
+def end_every(t: Any) -> list[Challenge]:
+    return [_of(row) for row in t.q("delete from challenges returning *")]
 
 
 _LOOK = "select id as key from challenges where id > :after order by id limit :step"

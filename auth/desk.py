@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from auth import challenges, events, users
+from auth import challenges, events, tenants, users
 from auth.events import Source
 from auth.keys import Keys, digest
 from auth.known import KnownBrowsers
@@ -59,6 +59,16 @@ class Desk:
 
     def _welcome(self, user: User | None, address: str) -> bool:
         return user.disabled_at is None if user else self._may_sign_up(address)
+
+    def _may_work_in(self, t: Any, user: User, tenant: str) -> bool:
+        """Is it an organisation of theirs, or none ("")? Site admins pass everywhere, where there is a place."""
+        if not tenant:
+            return True
+        if not tenant.isalnum() or not tenant.isascii():
+            return False
+        if tenants.role_of(t, tenant, user.id) is not None:
+            return True
+        return user.role == "admin" and tenants.by_id(t, tenant) is not None
 
     def _may_sign_up(self, address: str) -> bool:
         domain = address.rpartition("@")[2]

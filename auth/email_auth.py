@@ -192,8 +192,7 @@ class EmailAuth:
         self.signin = SignIn(db, keys, send, clock, self.policy)
         self.audit = Audit(db, keys, clock)
         self.organisations = Organisations(db, keys, clock)
-        idle = self.policy.session_idle_seconds, self.policy.refresh_idle_seconds
-        self.people = People(db, keys, clock, self.signin.mail_waiting, *idle)
+        self.people = People(db, keys, clock, self.signin)
         self.mailroom = Mailroom(db, keys, clock, self.signin.limits, mail)
         self._secure, self._proxies, self._told = secure, tuple(trusted_proxies), False
         prefix = "__Host-" if secure else ""
@@ -263,7 +262,8 @@ class EmailAuth:
         found = await self.db.run(self._find, token) if token else None
         if found is None:
             return None, SessionData(None)
-        fresh = int(self.clock()) - found.created_at <= self.policy.confirmed_seconds
+        age = int(self.clock()) - found.created_at
+        fresh = -self.policy.clock_skew <= age <= self.policy.confirmed_seconds
         caller = Caller.of_session(found, fresh)
         return caller, SessionData(caller, found.data)
 

@@ -85,7 +85,7 @@ class Event:
     id: str
     at: int
     kind: str
-    actor: str  # the address of who did it; "" for a stranger, the command line, and who is gone
+    actor: str  # the address of who did it, or the id of one who is gone; "" for a stranger, the command line
     subject: str
     network: str
     request_id: str
@@ -126,20 +126,21 @@ def about(t: Any, subject: str, limit: int) -> list[Event]:
     return [Event(**row) for row in rows]
 
 
-def of_subject(t: Any, subject: str, limit: int) -> list[dict[str, Any]]:
-    """What is known of an address, the newest first: at, kind, network, detail."""
+def of_subject(t: Any, subject: str, since: str, limit: int) -> list[dict[str, Any]]:
+    """What is known of an address since an id, the newest first: at, kind, network, detail."""
     return list(
         t.q(
-            "select at, kind, network, detail from events where subject = :subject"
+            "select at, kind, network, detail from events where subject = :subject and id > :since"
             " order by id desc limit :limit",
             subject=subject,
+            since=since,
             limit=limit,
         )
     )
 
 
 _ALL = (
-    "select e.id, e.at, e.kind, coalesce(u.address, '') as actor, e.subject, e.network, e.request_id,"
+    "select e.id, e.at, e.kind, coalesce(u.address, e.actor) as actor, e.subject, e.network, e.request_id,"
     " e.detail from events e left join users u on u.id = e.actor"
 )
 _SEARCH = _ALL + " where e.id > :since"

@@ -105,8 +105,12 @@ class Guard:
 
 
 def role_required(name: str) -> Guard:
-    """Those with this role, and site admins, who pass everywhere."""
-    return Guard(f"role_required({name!r})", lambda caller: caller.role in (name, "admin"))
+    """Those with this role, on the site or in the organisation that they work in; and the site's admins."""
+
+    def allows(caller: Caller) -> bool:
+        return caller.is_admin or name in (caller.user.role, caller.role)
+
+    return Guard(f"role_required({name!r})", allows)
 
 
 def to_confirm(request: Request) -> Response:
@@ -115,6 +119,9 @@ def to_confirm(request: Request) -> Response:
         return problem(403, code="confirmation_needed")
     came = request.headers.get("hx-current-url") or request.headers.get("referer", "")
     page = _path_of(came) if request.method not in ("GET", "HEAD") else _page_of(request)
+    if page == request.url.path and request.method == "POST":
+        # From the page "are you sure?", which is the answer to a POST: back to where that was asked.
+        page = page.rpartition("/")[0]
     page = quote(page, safe="/?=&%+")
     return redirect(
         request, f"{CONFIRM}?next={quote(page)}" if safe_next(page) == page else CONFIRM

@@ -23,19 +23,22 @@ class Leaving(Desk):
             # The person first, as a sign-in does: one that is under way is waited for here, and its
             # session ended after it has begun.
             users.hold(t, user.id)
-            self._end_all(t, user)
+            self.end_all(t, user)
             self._record(t, events.LOGOUT, user.address, source, actor=user.id, detail="everywhere")
 
     def end_everybody(self, source: Source) -> int:
         """All sessions, known browsers and pending sign-ins that there are. How many sessions."""
         with self.db.tx() as t:
+            users.hold_every(t)  # as above, and in the order of a sign-in
+            self.limits.forget(t, challenges.end_every(t), int(self.clock()))
             ended = sessions.end_every(t)
             devices.end_every(t)
-            challenges.end_every(t)
             self._record(t, events.LOGOUT, "", source, detail="everybody")
         return ended
 
-    def _end_all(self, t: Any, user: User) -> None:
+    def end_all(self, t: Any, user: User) -> None:
+        """Sessions, known browsers and pending sign-ins; their mails are as if they had not been asked for, or
+        who spent them would have locked the person out."""
         self.limits.forget(t, challenges.end_all(t, user.address), int(self.clock()))
         sessions.end_all(t, user.id)
         devices.end_all(t, user.id)

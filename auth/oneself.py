@@ -36,6 +36,8 @@ class Oneself(Leaving):
             raise Refused("name_invalid", most=MAX_NAME)
         if zone is None:
             raise Refused("zone_unknown")
+        if (name, zone) == (user.name, user.timezone):
+            return
         with self.db.tx() as t:
             users.rename(t, user.id, name, zone)
             self._record(t, events.USER_UPDATED, user.address, source, actor=user.id)
@@ -53,7 +55,8 @@ class Oneself(Leaving):
         with self.db.tx() as t:
             users.hold(t, user.id)
             ended = sessions.end_others(t, user.id, here)
-            self._record(t, events.LOGOUT_OTHERS, user.address, source, user.id, str(ended))
+            if ended:
+                self._record(t, events.LOGOUT_OTHERS, user.address, source, user.id, str(ended))
         return ended
 
     def _places(self, user: User) -> list[Place]:
@@ -65,16 +68,9 @@ class Oneself(Leaving):
         """Work in this organisation from now on, or in none (""). Raises Refused `tenant_unknown`, also for
         one of others."""
         with self.db.tx() as t:
-            if tenant and not self._may_work_in(t, user, tenant):
+            if not self._may_work_in(t, user, tenant):
                 raise Refused("tenant_unknown")
             sessions.choose(t, here, tenant)
-
-    def _may_work_in(self, t: Any, user: User, tenant: str) -> bool:
-        if not tenant.isalnum():
-            return False
-        if tenants.role_of(t, tenant, user.id) is not None:
-            return True
-        return user.role == "admin" and tenants.by_id(t, tenant) is not None
 
     # ---- leaving
     def leave(self, user: User, tenant: str, source: Source) -> None:
@@ -82,19 +78,21 @@ class Oneself(Leaving):
         with self.db.tx(lock=PEOPLE_LOCK) as t:
             if not tenant.isalnum() or not tenants.leave(t, tenant, user.id):
                 raise Refused("tenant_unknown")
-            if tenants.without_admin(t, [tenant]):
+            if not tenants.admins(t, tenant):  # also when nobody else is left: then it is deleted
                 raise Refused("last_tenant_admin")
             self._record(t, events.MEMBER_REMOVED, user.address, source, user.id, tenant)
 
     def download(self, user: User, source: Source) -> dict[str, Any]:
-        """All that is kept of a person, as JSON would have it. Times in epoch seconds."""
+        """What is kept of a person, but for sign-ins that have only begun. Times in epoch seconds."""
         self._record(self.db, events.DATA_EXPORTED, user.address, source, user.id)
+        # Whoever had this address before them has told them nothing.
+        since = self.keys.sorts_from(user.created_at)
         return {
             "person": asdict(user),
             "memberships": [asdict(m) for m in tenants.of_user(self.db, user.id)],
             "sessions": [asdict(place) for place in self._places(user)],
             "known_browsers": devices.times_of(self.db, user.id),
-            "events": events.of_subject(self.db, user.address, MOST_EVENTS),
+            "events": events.of_subject(self.db, user.address, since, MOST_EVENTS),
         }
 
     def delete(self, user: User, source: Source) -> None:
@@ -106,7 +104,7 @@ class Oneself(Leaving):
             users.delete(t, user.id)
             if had_admin and not users.active_admins(t):
                 raise Refused("last_admin")
-            if tenants.without_admin(t, joined):
+            if any(not tenants.admins(t, id) and tenants.in_all(t, id) for id in joined):
                 raise Refused("last_tenant_admin")
-            self._end_all(t, user)
+            self.end_all(t, user)
             self._record(t, events.USER_DELETED, user.address, source, user.id, "by themselves")

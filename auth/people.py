@@ -3,14 +3,14 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from auth import challenges, devices, events, reviewers, roles, sessions, tenants, users
+from auth import devices, events, reviewers, roles, sessions, tenants, users
 from auth.addresses import canonical
 from auth.events import Event, Source
 from auth.keys import Keys
 from auth.networks import is_network
-from auth.policy import Refused
+from auth.policy import Policy, Refused
 from auth.reviewers import REVIEW, Reviewer
 from auth.roles import Role
 from auth.sessions import Place
@@ -48,6 +48,9 @@ class PersonPage:
 
 def review_ends(t: Any, user: User) -> None:
     """Somebody gets rights: a code that others know must not have them, nor what it has opened."""
+    users.hold(
+        t, user.id
+    )  # a sign-in with that code which is under way is waited for, and ends here
     if reviewers.end(t, user.id):
         sessions.end_all(t, user.id)
 
@@ -65,6 +68,19 @@ class PeoplePage:
     roles: list[str]
 
 
+class SigningIn(Protocol):
+    """What these rules need of those of signing in."""
+
+    @property
+    def policy(self) -> Policy: ...
+
+    def mail_waiting(self, t: Any, address: str) -> None:
+        """Whoever may sign in from now on gets the mail that they wait for."""
+
+    def end_all(self, t: Any, user: User) -> None:
+        """Sessions, known browsers and pending sign-ins of one person."""
+
+
 @dataclass(frozen=True)
 class People:
     """`actor` is the user who asks, or None for the command line, which may do everything but end the last admin."""
@@ -72,10 +88,7 @@ class People:
     db: Any
     keys: Keys
     clock: Callable[[], float]
-    # mail_waiting(t, address): whoever may sign in from now on gets the mail that they wait for.
-    mail_waiting: Callable[[Any, str], None] = lambda t, address: None
-    session_idle: int = 7 * 86400  # seconds, as in Policy
-    app_idle: int = 30 * 86400
+    signin: SigningIn
 
     def find(self, query: str, page: int) -> PeoplePage:
         query = query.strip()[:MAX_NAME].replace("\0", "")
@@ -89,7 +102,9 @@ class People:
     def look(self, id: str, here: str = "") -> PersonPage:
         """Raises Refused `user_unknown`."""
         user, now = self._person(self.db, id), int(self.clock())
-        places = sessions.of_user(self.db, user.id, now, self.session_idle, self.app_idle)
+        p = self.signin.policy
+        idle = p.session_idle_seconds, p.refresh_idle_seconds
+        places = sessions.of_user(self.db, user.id, now, *idle)
         joined = tenants.of_user(self.db, user.id)
         browsers = len(devices.times_of(self.db, user.id))
         latest = events.about(self.db, user.address, LATEST)
@@ -111,7 +126,7 @@ class People:
             still_admin(t, actor)
             user = self._person(t, id)
             users.hold(t, user.id)
-            self._end(t, user)
+            self.signin.end_all(t, user)
             self._record(t, events.LOGOUT, actor, user.address, source, "everywhere")
         return user
 
@@ -129,7 +144,7 @@ class People:
             if not users.add(t, self.keys.new_id(), address, name, role, int(self.clock())):
                 raise Refused("user_exists", address=address)
             self._record(t, events.USER_CREATED, actor, address, source, role)
-            self.mail_waiting(t, address)
+            self.signin.mail_waiting(t, address)
             return self._must(users.by_address(t, address))
 
     def set_role(self, actor: User | None, id: str, role: str, source: Source) -> User:
@@ -155,8 +170,8 @@ class People:
             self._not_oneself(actor, user, "disable_self")
             users.disable(t, id, int(self.clock()))
             self._keep_an_admin(t)
-            self._keep_their_admins(t, [m.tenant for m in tenants.of_user(t, id)])
-            self._end(t, user)
+            self._keep_their_admins(t, [m.tenant for m in tenants.of_user(t, id)], 1)
+            self.signin.end_all(t, user)
             self._record(t, events.USER_DISABLED, actor, user.address, source)
             return self._person(t, id)
 
@@ -167,7 +182,7 @@ class People:
             users.enable(t, id)
             self._record(t, events.USER_ENABLED, actor, user.address, source)
             if user.disabled_at is not None:
-                self.mail_waiting(t, user.address)
+                self.signin.mail_waiting(t, user.address)
             return self._person(t, id)
 
     def delete(self, actor: User | None, id: str, source: Source) -> None:
@@ -179,8 +194,8 @@ class People:
             joined = [m.tenant for m in tenants.of_user(t, id)]
             users.delete(t, id)
             self._keep_an_admin(t)
-            self._keep_their_admins(t, joined)
-            self._end(t, user)
+            self._keep_their_admins(t, joined, 0)
+            self.signin.end_all(t, user)
             self._record(t, events.USER_DELETED, actor, user.address, source)
 
     def add_reviewer(
@@ -253,6 +268,7 @@ class People:
                 found = self._must(users.by_address(t, address))
                 users.set_role(t, found.id, "admin")
                 users.enable(t, found.id)
+                review_ends(t, found)
                 self._record(t, events.ROLE_CHANGED, None, address, Source(), "ADMIN_EMAILS")
 
     def notice(self, done: str, id: str) -> tuple[str, str] | None:
@@ -290,17 +306,10 @@ class People:
         if not users.active_admins(t):
             raise Refused("last_admin")
 
-    def _keep_their_admins(self, t: Any, joined: list[str]) -> None:
-        """The same for the organisations that they are in."""
-        if tenants.without_admin(t, joined):
+    def _keep_their_admins(self, t: Any, joined: list[str], besides: int) -> None:
+        """The same for the organisations that they are in; one without other people goes on as it is."""
+        if any(not tenants.admins(t, id) and tenants.in_all(t, id) > besides for id in joined):
             raise Refused("last_tenant_admin")
-
-    def _end(self, t: Any, user: User) -> None:
-        # After the user's own row, and in this order: as a sign-in does it, or the two would wait for
-        # each other.
-        challenges.end_all(t, user.address)
-        sessions.end_all(t, user.id)
-        devices.end_all(t, user.id)
 
     def _record(
         self, t: Any, kind: str, actor: User | None, subject: str, source: Source, detail: str = ""

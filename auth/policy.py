@@ -23,6 +23,7 @@ class Policy:
     magic_links: bool = True  # a link beside the code; where codes are off there is always one
     link_seconds: int = 15 * MINUTE
     session_idle_seconds: int = 7 * DAY
+    sessions_per_person: int = 20  # the one that lay unused for longest ends
     session_max_seconds: int = 30 * DAY  # SP 800-63B-4 §2.1.3
     # Programs. The access token's life is the second wall only: each call asks for its session.
     access_seconds: int = 10 * MINUTE

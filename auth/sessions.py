@@ -46,6 +46,11 @@ class Ended(NamedTuple):
     user_id: str
     data: str
     tenant: str
+    seen_at: int
+    expires_at: int
+
+    def alive(self, now: int, idle_seconds: int) -> bool:
+        return self.expires_at > now and self.seen_at > now - idle_seconds
 
 
 @dataclass(frozen=True)
@@ -206,7 +211,9 @@ def save(t: Any, id: str, data: str) -> None:
 def end(t: Any, token: str) -> Ended | None:
     """The session of a token's digest; what it was."""
     rows = t.q(
-        "delete from sessions where token = :token returning user_id, data, tenant", token=token
+        "delete from sessions where token = :token returning user_id, data, tenant, seen_at,"
+        " expires_at",
+        token=token,
     )
     return Ended(**rows[0]) if rows else None
 
@@ -247,6 +254,17 @@ def of_user(t: Any, user_id: str, now: int, idle: int, app_idle: int) -> list[Pl
         app_idle=now - app_idle,
     )
     return [Place(**row) for row in rows]
+
+
+def end_idlest(t: Any, user_id: str, new: str, most: int) -> None:
+    """All but the new one and those that were used last, `most` together."""
+    t.q(
+        "delete from sessions where user_id = :user_id and id <> :new and id not in (select id from"
+        " sessions where user_id = :user_id and id <> :new order by seen_at desc, id limit :others)",
+        user_id=user_id,
+        new=new,
+        others=most - 1,
+    )
 
 
 def end_all(t: Any, user_id: str) -> None:

@@ -146,21 +146,6 @@ def leave(t: Any, tenant: str, user_id: str) -> bool:
     return bool(rows)
 
 
-def without_admin(t: Any, ids: list[str]) -> bool:
-    """Has one of these members who may sign in, and nobody who may run it?"""
-    return any(not admins(t, id) and members(t, id) for id in ids)
-
-
-def members(t: Any, tenant: str) -> int:
-    """How many who are not disabled."""
-    rows = t.q(
-        "select count(*) as n from memberships m join users u on u.id = m.user_id"
-        " where m.tenant_id = :tenant and u.disabled_at is null",
-        tenant=tenant,
-    )
-    return int(rows[0]["n"])
-
-
 def admins(t: Any, tenant: str) -> int:
     """How many who may run it: its admins who are not disabled."""
     rows = t.q(

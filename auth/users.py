@@ -59,7 +59,7 @@ def arrive(t: Any, address: str, timezone: str | None, now: int) -> User | None:
     """Note a sign-in. None for an address that nobody has or that is disabled."""
     rows = t.q(
         "update users set signed_in_at = :now, activated_at = coalesce(activated_at, :now),"
-        " timezone = coalesce(:timezone, timezone)"
+        " timezone = case when zone_chosen = 1 then timezone else coalesce(:timezone, timezone) end"
         " where address = :address and disabled_at is null returning *",
         address=address,
         timezone=timezone,
@@ -73,13 +73,18 @@ def hold(t: Any, id: str) -> None:
     t.q("update users set id = id where id = :id", id=id)
 
 
+def hold_every(t: Any) -> None:
+    """The same for everybody."""
+    t.q("update users set id = id")
+
+
 def set_role(t: Any, id: str, role: str) -> None:
     t.q("update users set role = :role where id = :id", id=id, role=role)
 
 
 def rename(t: Any, id: str, name: str, timezone: str) -> None:
     t.q(
-        "update users set name = :name, timezone = :zone where id = :id",
+        "update users set name = :name, timezone = :zone, zone_chosen = 1 where id = :id",
         id=id,
         name=name,
         zone=timezone,

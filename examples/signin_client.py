@@ -65,7 +65,7 @@ def call(url, path, body=None, token="", repeat=True):
             problem, busy = told(refused), refused.code == 503
             after = refused.headers.get("Retry-After") or ""
             pause = max(pause, int(after) if after.isdigit() else 0)
-            if not busy:
+            if not busy and refused.code not in (502, 504):  # a proxy that lost the answer
                 raise problem from None
         except (OSError, HTTPException, ValueError):
             problem, busy = Problem(f"No answer from {url}."), False

@@ -7,7 +7,7 @@ from fasthtml.common import *
 
 from templates.layout import Safe, alert, post
 from templates.pages import NOTHING, moment, refused_alert
-from templates.words import ACCOUNT_DONE
+from templates.words import ACCOUNT_DONE, written
 
 PATH = "/account"
 
@@ -23,6 +23,7 @@ def account(own, caller, done="", refused=None):
             Dd(Bdi(own.user.address)),
             Dt("Role"),
             Dd(own.user.role),
+            *here(caller),
             Dt("Here since"),
             Dd(moment(own.user.activated_at, own.user.timezone)),
             cls="facts card",
@@ -37,6 +38,13 @@ def account(own, caller, done="", refused=None):
         data(),
         id="account",
     )
+
+
+def here(caller):
+    """Where one works, when one does."""
+    if not caller.tenant:
+        return ()
+    return Dt("Works in"), Dd(f"{caller.tenant_name}, as {caller.role}")
 
 
 def about(user):
@@ -54,8 +62,10 @@ def about(user):
 
 
 def zones(current):
-    chosen = f'<option value="{current}"'
-    return Safe(_zones().replace(f"{chosen}>", f"{chosen} selected>"))
+    chosen, drawn = f'<option value="{current}"', _zones()
+    if chosen not in drawn:  # an old name of one, from a browser
+        drawn = drawn.replace("<option", f"{chosen}>{current}</option><option", 1)
+    return Safe(drawn.replace(f"{chosen}>", f"{chosen} selected>"))
 
 
 @cache
@@ -94,7 +104,11 @@ def place_row(place, own):
     here = place.id == own.here
     path = f"{PATH}/sessions/{place.id}/end"
     end = Form(
-        Button("End", cls="danger", aria_label=f"End the sign-in with {what}"),
+        Button(
+            "End",
+            cls="danger",
+            aria_label=f"End the sign-in with {what} of {written(place.created_at, zone)}",
+        ),
         **post(path, "#account", hx_swap="outerHTML"),
     )
     return Tr(
@@ -122,11 +136,11 @@ def organisations(memberships, caller):
 
 
 def work_form(membership, caller):
-    if membership.tenant == caller.tenant:
-        return Span("you work here", cls="soft")
+    there = membership.tenant == caller.tenant
+    words = "Work in none" if there else "Work here"
     return Form(
-        Input(type="hidden", name="tenant", value=membership.tenant),
-        Button("Work here", cls="plain", aria_label=f"Work in {membership.name}"),
+        Input(type="hidden", name="tenant", value="" if there else membership.tenant),
+        Button(words, cls="plain", aria_label=f"{words}: {membership.name}"),
         **post(f"{PATH}/tenant", "#account", hx_swap="outerHTML"),
     )
 

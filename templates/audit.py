@@ -154,4 +154,8 @@ def audit_csv(rows):
 
 def harmless(text):
     """A spreadsheet runs what looks like a formula; behind an apostrophe it is text (OWASP: CSV injection)."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r", "\n", "\0") and text else text
+    return (
+        f"'{text}"
+        if text[:1] in ("=", "+", "-", "@", "\t", "\r", "\n", "\0", "＝", "＋", "－", "＠") and text
+        else text
+    )

@@ -9,7 +9,7 @@ from templates.admin import bounce_pill, state_pill
 from templates.audit import row as event_row
 from templates.layout import alert, post
 from templates.pages import NOTHING, moment, refused_alert, zone_of
-from templates.words import PERSON_DONE
+from templates.words import PERSON_DONE, written
 
 
 def person(page, caller, done="", refused=None, bounces=False):
@@ -71,7 +71,11 @@ def places(page, caller, path):
 def place_row(place, page, caller, path):
     zone, what = caller.timezone, device(place)
     end = Form(
-        Button("End", cls="danger", aria_label=f"End the sign-in with {what}"),
+        Button(
+            "End",
+            cls="danger",
+            aria_label=f"End the sign-in with {what} of {written(place.created_at, zone)}",
+        ),
         **post(f"{path}/sessions/{place.id}/end", "#person", hx_swap="outerHTML"),
     )
     here = place.id == page.here

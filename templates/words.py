@@ -127,7 +127,7 @@ ACCOUNT_DONE = {
     "saved": "Your name and time zone are saved.",
     "ended": "That sign-in has ended.",
     "others": "All your other sign-ins have ended.",
-    "tenant": "You work there from now on.",
+    "tenant": "It counts from now on.",
     "left": "You are not in that organisation any more.",
 }
 
@@ -222,7 +222,7 @@ PROBLEMS = {
 }
 
 
-_ASKED = "If this address can sign in here, a code is on its way. It works for {}."
+_ASKED = "If this address can sign in here, an email is on its way. Its code works for {}."
 
 
 def told(reason, facts):

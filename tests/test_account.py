@@ -356,3 +356,115 @@ def test_a_site_admin_works_in_any(house, clubs, admin):
     admin.post("/account/tenant", tenant=clubs[1].id)
     found = whom(house)(admin)
     assert (found["tenant"], found["role"]) == (clubs[1].id, "admin")
+
+
+# ---- what a reader found
+def test_the_page_that_asks_once_more_leads_back_to_a_page(house, own):
+    house.clock.advance(901)
+    for headers in ({}, {"HX-Request": "true"}):
+        came = {"Referer": "https://vestibule.test/account/delete"}
+        answer = own.post("/account/delete", came | headers, sure="yes")
+        where = answer.headers.get("location") or answer.headers["hx-redirect"]
+        assert where == "/confirm?next=/account"
+
+
+def test_a_clock_that_was_ahead_confirms_nobody(house, ada):
+    house.clock.advance(86400)
+    door = house.door()
+    door.sign_in(ADA)
+    house.clock.advance(-86400)
+    assert door.signed_in
+    assert door.post("/account/data").headers["location"].startswith("/confirm")
+
+
+def test_a_zone_that_was_chosen_stays_and_another_follows_the_browser(house, own):
+    own.ask(ADA)
+    own.enter(own.read_code(), timezone="Europe/Berlin")
+    assert house.auth.people.by_address(ADA).timezone == "Europe/Berlin"
+    own.post("/account/name", name="", zone="Asia/Tokyo")
+    own.ask(ADA)
+    own.enter(own.read_code(), timezone="Europe/Berlin")
+    assert house.auth.people.by_address(ADA).timezone == "Asia/Tokyo"
+
+
+def test_an_old_name_of_a_zone_is_kept(house, own):
+    own.ask(ADA)
+    own.enter(own.read_code(), timezone="US/Pacific")
+    chosen = soup(own.get("/account")).find("option", selected=True)
+    assert chosen["value"] == "US/Pacific"
+    assert own.post("/account/name", name="Ada", zone="US/Pacific").status_code == 303
+
+
+def test_what_a_session_held_is_gone_after_its_end(house, own):
+    @house.app.get("/note", before=signed_in)
+    def note(session, text: str = ""):
+        if text:
+            session["note"] = text
+        return session.get("note", "nothing")
+
+    own.get("/note?text=milk")
+    house.clock.advance(8 * 86400)
+    own.sign_in(ADA)
+    assert "nothing" in own.get("/note").text
+
+
+def test_a_person_has_twenty_sign_ins_at_most(house, own):
+    doors = [own]
+    for n in range(24):
+        house.clock.advance(60)
+        doors.append(house.program() if n % 2 else house.door())
+        doors[-1].sign_in(ADA)
+    assert len(house.rows("sessions")) == 20
+    for one in doors:  # an access token lives for ten minutes
+        if hasattr(one, "refresh"):
+            one.refresh()
+    assert [one.signed_in for one in doors] == [False] * 5 + [True] * 20
+
+
+def test_what_changes_nothing_is_no_event(house, own):
+    before = len(house.rows("events"))
+    for _ in range(3):
+        own.post("/account/sessions/end_others")
+        own.post("/account/name", name="", zone="UTC")
+    assert len(house.rows("events")) == before
+
+
+def test_the_download_begins_with_the_person(house, ada):
+    house.auth.people.delete(None, _id(house, ADA), Source())
+    house.clock.advance(60)
+    house.add(ADA)
+    door = house.door()
+    door.sign_in(ADA)
+    kinds = [e["kind"] for e in door.post("/account/data").json()["events"]]
+    assert "user_deleted" not in kinds and kinds.count("user_created") == 1
+
+
+def test_the_only_member_of_an_organisation_does_not_leave_it_behind(house, own):
+    rules = house.auth.organisations
+    rules.create(None, "Mine", ADA, Source())
+    (tenant,) = [m.tenant for m in rules.of(house.auth.people.by_address(ADA))]
+    assert own.post("/account/leave", tenant=tenant).status_code == 422
+
+
+def test_a_site_role_counts_everywhere_and_a_role_inside_only_by_its_name(house, ada):
+    @house.app.get("/edit", before=role_required("editor"))
+    def edit():
+        return "edit"
+
+    house.auth.people.put_role(None, "editor", "", Source())
+    house.auth.people.set_role(None, _id(house, ADA), "editor", Source())
+    rules = house.auth.organisations
+    club = rules.create(None, "Chess club", ADMIN, Source())
+    rules.join(None, club.id, ADA, "user", Source())
+    door = house.door()
+    door.sign_in(ADA)
+    assert whom(house)(door)["role"] == "user" and door.get("/edit").status_code == 200
+    assert "Works in" in door.get("/account").text
+    # An organisation's admin is no editor, and can leave what they work in.
+    house.auth.people.set_role(None, _id(house, ADA), "user", Source())
+    rules.join(None, club.id, ADA, "admin", Source())
+    assert door.get("/edit").headers["location"] == "/no_access_right"
+    form = soup(door.get("/account")).find("form", action="/account/tenant")
+    assert form.find("input")["value"] == ""
+    door.post("/account/tenant", tenant="")
+    assert whom(house)(door)["tenant"] == ""

@@ -221,3 +221,20 @@ def test_admins_of_the_settings_come_back_at_the_start(build):
     for address in (ADMIN, "third@example.org"):
         person = second.auth.people.by_address(address)
         assert (person.role, person.disabled_at) == ("admin", None)
+
+
+def test_making_an_admin_asks_for_a_fresh_code(house, admin, ada):
+    house.clock.advance(901)
+    id = house.auth.people.by_address(ada).id
+    came = {"Referer": "https://vestibule.test/admin?q=ada"}
+    for path, form in (
+        (f"/admin/people/{id}/role", {"role": "admin"}),
+        ("/admin/people", {"email": "bob@example.org", "role": "admin"}),
+    ):
+        answer = admin.post(path, came, **form)
+        assert answer.headers["location"] == "/confirm?next=/admin%3Fq%3Dada"
+    assert house.auth.people.by_address(ada).role == "user" and len(house.rows("users")) == 2
+    # Less than that needs none.
+    assert admin.post("/admin/people", email="bob@example.org", role="user").status_code == 303
+    admin.sign_in(ADMIN)
+    assert admin.post(f"/admin/people/{id}/role", role="admin").status_code == 303

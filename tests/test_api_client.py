@@ -331,6 +331,8 @@ def test_the_table_of_errors_has_every_code():
         (400, "bad_request"),
         (401, "unauthorized"),
         (403, "forbidden"),
+        (403, "cross_site"),
+        (403, "confirmation_needed"),
         (404, "not_found"),
         (405, "method_not_allowed"),
         (413, "content_too_large"),

@@ -3,8 +3,10 @@
 import csv
 import io
 import re
+import threading
 from pathlib import Path
 
+import apsw
 import pytest
 from bs4 import BeautifulSoup
 
@@ -148,3 +150,32 @@ def test_a_thousand_rows_are_read_by_the_primary_key(house):
     text = str([list(row.values()) for row in told]).lower()
     assert "primary key" in text or "events_pkey" in text, text
     assert "b-tree" not in text and "sort" not in text.replace("sorted", "")
+
+
+def test_who_did_it_is_told_after_they_are_gone(house, admin, ada):
+    eve = house.add("eve@example.org", role="admin")
+    door = house.door()
+    door.sign_in(eve.address)
+    door.post("/admin/people", email="bob@example.org")
+    assert [r[3] for r in rows(admin.get("/admin/audit?q=bob"))] == [eve.address]
+    house.auth.people.delete(None, eve.id, Source())
+    assert [r[3] for r in rows(admin.get("/admin/audit?q=bob"))] == [eve.id]
+
+
+def test_a_busy_database_gives_no_half_a_file(house, admin, tmp_path):
+    for n in range(1100):
+        house.add(f"p{n:04}@example.org")
+    path = tmp_path / "vestibule.db"
+    if path.exists():  # only SQLite locks the whole database
+        other = apsw.Connection(str(path))
+        other.execute("begin immediate")
+        threading.Timer(0.3, lambda: other.execute("rollback")).start()
+    found = lines(admin.post("/admin/audit.csv", kind="user_created", days="all"))
+    assert len(found) == 1101
+    assert "user_data_exported" in {e["kind"] for e in house.rows("events")}
+
+
+def test_the_download_asks_for_a_fresh_code(house, admin):
+    house.clock.advance(901)
+    answer = admin.post("/admin/audit.csv", {"Referer": "https://vestibule.test/admin/audit?q=a"})
+    assert answer.headers["location"] == "/confirm?next=/admin/audit%3Fq%3Da"

@@ -2,6 +2,7 @@
 
 import re
 import time
+from threading import Thread
 
 import pytest
 
@@ -349,3 +350,33 @@ def test_what_cant_be_done_is_one_line_and_exit_1(database_url, tmp_path, build)
         status, out, error = manage("review-account", *words)
         assert (status, out) == (1, "") and says in error and len(error.splitlines()) == 1, error
     assert house.rows("reviewers") == []
+
+
+def test_an_admin_of_the_settings_is_no_reviewer_any_more(house, review):
+    program, _ = enters(house, review())
+    house.auth.people.ensure_admins((TESTER,))
+    assert problem(program.get("/auth/me")) == (401, "invalid_token")
+    assert house.rows("reviewers") == []
+
+
+def test_who_joins_while_the_code_is_entered_is_signed_out(build, house, review):
+    code, twin = review(), build(clock=house.clock, mailbox=house.mailbox)
+    club = twin.auth.organisations.create(None, "Chess club", ADMIN, Source())
+    program, joining = house.program(client=INSIDE), []
+    program.ask(TESTER)
+    rules = house.auth.signin
+
+    class Slow(type(rules)):
+        def _may_review(self, *args):
+            may = super()._may_review(*args)
+            join = twin.auth.organisations.join
+            joining.append(Thread(target=join, args=(None, club.id, TESTER, "admin", Source())))
+            joining[0].start()
+            joining[0].join(0.3)  # it waits for this sign-in, and so must not be waited for
+            return may
+
+    slow = Slow(*(getattr(rules, f) for f in ("db", "keys", "send", "clock", "policy")))
+    browser = Browser(program.device_secret, source=Source(client=f"{INSIDE}/32"), app=True)
+    slow.verify_in_app(program.challenge, code, browser)
+    joining[0].join()
+    assert house.rows("sessions") == house.rows("reviewers") == []

@@ -5,7 +5,8 @@ import secrets
 import pytest
 
 from auth.events import Source
-from tests.conftest import ADMIN
+from tests.conftest import ADMIN, DEFAULT
+from tests.serving import together
 
 DAY = 86400
 
@@ -135,3 +136,61 @@ def test_a_sign_in_ends_the_session_that_the_browser_had(house, ada):
     door.sign_in(ada)
     assert door.signed_in and not thief.signed_in
     assert ada in door.get("/dashboard").text
+
+
+@pytest.mark.parametrize("how", ["sign_out", "disabled for a moment", "everybody", "everywhere"])
+def test_G6_whoever_is_signed_out_by_others_still_gets_in(build, how):
+    house = build(**DEFAULT)
+    ada = house.add("ada@example.org")
+    owner = house.door()
+    owner.sign_in(ada.address)
+    for n in range(12):  # strangers use up the mails of a day
+        house.clock.advance(800)
+        house.door(client=f"198.51.100.{n}").ask(ada.address)
+    house.outbox.drain()
+    people, rules = house.auth.people, house.auth.signin
+    if how == "sign_out":
+        people.sign_out(None, ada.id, Source())
+    elif how == "everybody":
+        rules.end_everybody(Source())
+    elif how == "everywhere":
+        rules.end_everything(ada, Source())
+    else:
+        people.disable(None, ada.id, Source())
+        people.enable(None, ada.id, Source())
+    assert not owner.signed_in
+    house.clock.advance(3600)
+    door, mails = house.door(), len(house.mailbox.to(ada.address))
+    door.ask(ada.address)
+    house.outbox.drain()
+    assert len(house.mailbox.to(ada.address)) == mails + 1
+    link = house.mailbox.latest_link(ada.address)
+    door.post("/link", token=link.rpartition("#")[2])
+    assert door.signed_in
+
+
+def test_G6_signing_everybody_out_leaves_nobody_who_was_just_signing_in(house, twin):
+    for n in range(6):
+        house.add(f"p{n}@example.org")
+    for _ in range(4):
+        doors = [(house, twin)[n % 2].door() for n in range(6)]
+        codes = []
+        for n, door in enumerate(doors):
+            door.ask(f"p{n}@example.org")
+        house.outbox.drain()
+        twin.outbox.drain()
+        codes = [house.mailbox.latest_code(f"p{n}@example.org") for n in range(6)]
+        ended = []
+
+        def act(i, doors=doors, codes=codes, ended=ended):
+            if i < 6:
+                return doors[i].enter(codes[i]).status_code
+            ended.append(twin.auth.signin.end_everybody(Source()))
+            return 0
+
+        statuses = together(7, act)
+        assert not {500, 503} & set(statuses), statuses
+        # Who began after it may be in; who began before it may not, whenever they were done.
+        alive = sum(door.signed_in for door in doors)
+        assert alive <= statuses.count(303) and len(house.rows("sessions")) == alive
+        house.auth.signin.end_everybody(Source())
