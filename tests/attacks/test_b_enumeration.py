@@ -431,8 +431,11 @@ def test_B7_no_page_for_members_tells_more_by_its_absence(town, outsiders):
     """/admin is in the public source: that it is there is no secret, who is behind it is one."""
     for name, door in outsiders.items():
         assert door.get("/admin").status_code == 303, name
-        absent = [shown(door.get(p), p) for p in ("/admin/people/x", "/nowhere", "/users/x")]
+        absent = [shown(door.get(p), p) for p in ("/admin/nowhere", "/nowhere", "/users/x")]
         assert [a[0] for a in absent] == [404] * 3 and absent[1] == absent[2], name
+        ids = [row["id"] for row in town.rows("users")] + ["0" * 32, "x"]
+        behind = [blind(door.get(f"/admin/people/{id}"), id) for id in ids]
+        assert all(answer == behind[-1] for answer in behind), name
 
 
 def blind(answer, id):
@@ -461,7 +464,15 @@ def test_B8_ids_are_128_random_bits(town):
 
 def test_B8_an_id_that_exists_opens_no_more_than_one_that_does_not(town, outsiders):
     town.door().ask(STATES["member"])
-    there = [town.rows(table)[0]["id"] for table in OPAQUE]
+    town.door().sign_in(ADMIN)
+    # Of somebody else: one's own sign-ins are on one's account page.
+    admin = town.auth.people.by_address(ADMIN)
+    theirs = {"users": {"id": admin.id}, "challenges": {"address": ADMIN}}
+    there = []
+    for table in OPAQUE:
+        whose = theirs.get(table, {"user_id": admin.id}).items()
+        there += [row["id"] for row in town.rows(table) if whose <= row.items()][:1]
+    assert len(there) == len(OPAQUE)
     there.append(town.rows("outbox")[0]["id"])
     paths = {r.path for r in town.app.routes if "{" not in r.path} | {"/admin/people", "/users"}
     assert {"/login", "/link", "/verify_code", "/admin", "/dashboard"} <= paths
