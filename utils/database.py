@@ -98,9 +98,15 @@ class SQLite:
         """Rows as dicts, [] when the statement returns none. Raises Unavailable."""
         self._take()
         try:
-            rows: list[Row] = self._db.q(sql, params)
-            self._wait.wrote = getattr(self._wait, "wrote", False) or sql[:6] != "select"
-            return rows
+            # As fastlite's own q, without its five calls on the way.
+            cursor = self._db.conn.execute(sql, params)
+            if sql[:6] != "select":
+                self._wait.wrote = True
+            first = cursor.fetchone()
+            if first is None:
+                return []
+            names = [column[0] for column in cursor.get_description()]
+            return [dict(zip(names, row, strict=True)) for row in (first, *cursor.fetchall())]
         except _SQLITE_FAULTS as error:
             raise _unavailable(error) from error
         finally:
