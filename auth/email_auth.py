@@ -21,7 +21,7 @@ from auth.arriving import Arrival
 from auth.audit import Audit
 from auth.caller import Caller, SessionData
 from auth.events import Source
-from auth.gate import PROGRAMS, Gate, cookie_values, problem, wants_json
+from auth.gate import PROGRAMS, Gate, cookies, problem, wants_json
 from auth.keys import Keys, digest, looks_like_device_secret, looks_like_token, split_device
 from auth.known import NOTICES, Browser
 from auth.mailing import CODE_MAIL, NO_MAIL
@@ -253,7 +253,7 @@ class EmailAuth:
     # ---- who is asking
     def cookie(self, request: Request, name: str) -> str | None:
         """The token in a cookie, if it could be one of ours."""
-        found = cookie_values(request.scope, name)
+        found = cookies(request.scope, self.cookies).get(name, [])
         return found[0] if len(found) == 1 and looks_like_token(found[0]) else None
 
     async def recognise(self, request: Request) -> tuple[Caller | None, SessionData]:
@@ -288,7 +288,7 @@ class EmailAuth:
         return Source(network, request.state.id, client)
 
     def browser(self, request: Request) -> Browser:
-        device = cookie_values(request.scope, self.device_cookie)
+        device = cookies(request.scope, self.cookies).get(self.device_cookie, [])
         return Browser(
             self.cookie(request, self.signin_cookie),
             self.cookie(request, self.session_cookie),

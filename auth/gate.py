@@ -4,6 +4,7 @@ Plain ASGI, since it has to see every request of the app, and to write before an
 """
 
 import logging
+from collections.abc import Collection
 from http import HTTPStatus
 from typing import Any
 
@@ -59,7 +60,7 @@ class Gate:
             await auth.refuse(request, 403, "cross_site")(scope, receive, send)
             return
         # Two of one name: one was planted, and which is which can't be told.
-        if any(len(cookie_values(scope, n)) > 1 for n in auth.cookies):
+        if any(len(values) > 1 for values in cookies(scope, auth.cookies).values()):
             await auth.refuse(request, 400)(scope, receive, send)
             return
         started = False
@@ -124,18 +125,22 @@ def same_origin(method: str, headers: dict[bytes, bytes], origins: set[str]) -> 
     return headers.get(b"origin", b"").decode("latin1") in origins
 
 
-def cookie_values(scope: Any, name: str) -> list[str]:
-    """The values of the cookies with exactly this name.
+def cookies(scope: Any, names: Collection[str]) -> dict[str, list[str]]:
+    """The values of the cookies with exactly these names, by name; of those that came. Read once a request.
 
     Not `request.cookies`: it trims as Python does, NEL and NBSP included, so that `\\xa0__Host-session`
     would count as ours, which a neighbour on a sibling domain may set.
     """
-    raw = b";".join(value for key, value in scope["headers"] if key == b"cookie")
-    if name.encode() not in raw:
-        return []
-    pairs = (part.partition(b"=") for part in raw.split(b";"))
-    own = (value for key, _, value in pairs if key.strip(b" \t") == name.encode())
-    return [value.strip(b" \t").decode("latin1") for value in own]
+    if "auth.cookies" in scope:
+        return scope["auth.cookies"]  # type: ignore[no-any-return]
+    found: dict[str, list[str]] = {}
+    scope["auth.cookies"] = found
+    for line in [value for key, value in scope["headers"] if key == b"cookie"]:
+        for pair in line.decode("latin1").split(";"):
+            name, _, value = pair.partition("=")
+            if name.strip(" \t") in names:
+                found.setdefault(name.strip(" \t"), []).append(value.strip(" \t"))
+    return found
 
 
 # What RFC 9110 calls them; older Pythons have older names, and the code must not change with them.
