@@ -21,6 +21,8 @@ HTMX_CONFIG = (
     '"timeout":30000}'
 )
 
+_MARKUP = re.compile("[&<>\"']")
+
 
 class Still:
     """A piece of HTML drawn once, with gaps written ⟦like_this⟧.
@@ -42,7 +44,11 @@ def draw(value):
     """HTML of a text (escaped), of what is HTML already, or of FastTags."""
     if isinstance(value, Safe):
         return value
-    return escape(value) if isinstance(value, str) else to_xml(value, indent=False)
+    if isinstance(value, str):
+        return (
+            escape(value) if _MARKUP.search(value) else value
+        )  # five passes, and hardly ever a need
+    return to_xml(value, indent=False)
 
 
 def asset(name):
