@@ -48,7 +48,7 @@ def canonical(typed: str) -> str | None:
     # IDNA's mapping drops characters that nobody sees (variation selectors, fillers).
     if domain.lower() not in (valid.domain, valid.ascii_domain.lower()):
         return None
-    if any(_mixed_script(label) for label in valid.domain.split(".")):
+    if any(_mixed_script(label) for label in valid.domain.split(".") if not label.isascii()):
         return None
     return address
 

@@ -19,8 +19,10 @@ def client_of(peer: str, forwarded: Sequence[str], trusted: Sequence[Network]) -
     address that it saw, so everything left of an untrusted hop is the client's own invention. Where a
     hop is no address the whole chain says nothing, and the peer counts.
     """
+    if not forwarded:
+        return peer
     address = _address(peer)
-    if not forwarded or address is None or not _within(address, trusted):
+    if address is None or not _within(address, trusted):
         return peer
     for hop in reversed(",".join(forwarded).split(",")):
         address = _address(hop.strip(" \t"))

@@ -55,6 +55,8 @@ def _kept(typed: str) -> str:
     """What was typed without the ways in which people group it; "" when there is too much of it."""
     if len(typed) > MAX_TYPED:
         return ""
+    if typed.isascii() and typed.isalnum():
+        return typed
     text = unicodedata.normalize("NFKC", typed)
     kept = (c for c in text if not c.isspace() and unicodedata.category(c) not in ("Pd", "Cf"))
     return "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in kept)
