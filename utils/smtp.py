@@ -4,7 +4,6 @@ Every failure is a Fault; what one means is decided in replies.py. Not how often
 """
 
 import base64
-import re
 import socket
 import ssl
 import threading
@@ -216,7 +215,7 @@ class _Line:
             ("data", b"DATA\r\n", (354,)),
         )
         # RFC 5321 §4.5.2: a line that begins with a dot gets another one.
-        self._say("body", re.sub(rb"(?m)^\.", b"..", body) + b".\r\n")
+        self._say("body", body.replace(b"\n.", b"\n..") + b".\r\n")  # the first line is a header
         self.handed_over = True
         code, text = self._reply("end", self._patience.end)
         self.clean = code != 421
