@@ -61,8 +61,7 @@ def give_back(t: Any, counts: Collection[Count], now: int) -> None:
     """Undo `take` for what turned out not to count, by the units of each. What has ended stays so."""
     if counts:
         # A row that is gone comes back as one that has ended.
-        back = [count._replace(seconds=0) for count in counts]
-        t.q(_sql(_GIVE_BACK, len(back)), now=now, **_params(back, now))
+        t.q(_sql(_GIVE_BACK, len(counts)), now=now, **_params(counts, now, lasting=False))
 
 
 def full(t: Any, counts: Collection[Count], now: int) -> dict[str, int]:
@@ -80,11 +79,11 @@ def purge(db: Any, now: int, step: int) -> int:
     return walk(db, _LOOK, _purge_sql(db.skip_locked), step, now=now)
 
 
-def _params(counts: Collection[Count], now: int) -> dict[str, Any]:
+def _params(counts: Collection[Count], now: int, lasting: bool = True) -> dict[str, Any]:
     params: dict[str, Any] = {}
-    for i, count in enumerate(sorted(counts)):
-        params[f"key{i}"], params[f"most{i}"] = count.key, count.most
-        params[f"n{i}"], params[f"ends{i}"] = count.units, now + count.seconds
+    for i, (key, most, seconds, units) in enumerate(sorted(counts)):
+        params[f"key{i}"], params[f"n{i}"], params[f"most{i}"] = key, units, most
+        params[f"ends{i}"] = now + seconds if lasting else now
     return params
 
 

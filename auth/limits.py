@@ -140,11 +140,8 @@ class Limits:
 
         Only its own: what strangers have spent stays spent (SP 800-63B-4 §3.2.2 counts on).
         """
-        back = self._wanted_mails(challenge)
-        if guessed:
-            client, wrong = self._guesses(challenge, source)
-            back += [*client, *wrong]
-        budgets.give_back(t, back, now)
+        client, wrong = self._guesses(challenge, source) if guessed else ((), ())
+        budgets.give_back(t, [*self._wanted_mails(challenge), *client, *wrong], now)
 
     def forget(self, t: Any, ended: Sequence[Challenge], now: int) -> None:
         """Give back the mails of sign-ins that their owner has ended: no link of theirs is left."""
@@ -152,11 +149,11 @@ class Limits:
             if challenge.used_at is None:
                 budgets.give_back(t, self._wanted_mails(challenge), now)
 
-    def _wanted_mails(self, challenge: Challenge) -> list[Count]:
+    def _wanted_mails(self, challenge: Challenge) -> Sequence[Count]:
         """What its mails were counted on; but never on the site's share and on what a person may have
         in all, or whoever signs in all day could empty the provider's quota."""
-        own = self._mails(challenge.address, challenge.device) if challenge.mails else ()
-        return [count._replace(units=challenge.mails) for count in own]
+        c = challenge
+        return self._mails(c.address, c.device, units=c.mails) if c.mails else ()
 
     # ---- telling
     def notice(self, t: Any, kind: str, address: str, now: int) -> bool:
@@ -200,8 +197,9 @@ class Limits:
     def _site(self) -> Sequence[Count]:
         return self._counts("wrong", self.policy.wrong_fleet, SITE)
 
-    def _mails(self, address: str, device: str) -> Sequence[Count]:
-        return self._counts("mails", self.policy.mails_per_address, device or address)
+    def _mails(self, address: str, device: str, units: int = 1) -> Sequence[Count]:
+        windows = self.policy.mails_per_address
+        return self._counts("mails", windows, device or address, units=units)
 
     def _own_mails(self, address: str, device: str) -> Sequence[Count]:
         """The lane's, and those that one person may have over all lanes, however many were wanted."""
@@ -219,13 +217,11 @@ class Limits:
         address, counts = who.address, who.mailable and is_alias(who.address, who.exists)
         times = self.policy.aliases - (1 if who.exists else 2)
         windows = self.policy.mails_per_address
-        shared = self._counts("aliases", windows, mailbox_of(address), times=times)
-        return [count._replace(units=int(counts)) for count in shared]
+        return self._counts("aliases", windows, mailbox_of(address), times=times, units=int(counts))
 
     def _site_mails(self, counts: bool) -> Sequence[Count]:
         """A mail that never leaves costs the provider's quota nothing."""
-        site = self._counts("mails", self.policy.mails_fleet, SITE)
-        return [count._replace(units=int(counts)) for count in site]
+        return self._counts("mails", self.policy.mails_fleet, SITE, units=int(counts))
 
     def _of_client(
         self, name: str, windows: Windows, device: str, source: Source
@@ -244,7 +240,13 @@ class Limits:
         return lru_cache(4096)(self._make_counts)
 
     def _make_counts(
-        self, limit: str, windows: Windows, whom: str, part: str = "", times: int = 1
+        self,
+        limit: str,
+        windows: Windows,
+        whom: str,
+        part: str = "",
+        times: int = 1,
+        units: int = 1,
     ) -> tuple[Count, ...]:
         """A counter for each window; of a part of `whom`, when it is named."""
         # Whom first: what one sign-in counts lies together, on few pages of the table.
@@ -252,7 +254,8 @@ class Limits:
         if part:
             subject = subject[:8] + self.keys.subject(part)
         return tuple(
-            Count(f"{subject} {limit}/{seconds}", n * times, seconds) for n, seconds in windows
+            Count(f"{subject} {limit}/{seconds}", n * times, seconds, units)
+            for n, seconds in windows
         )
 
     # ---- when there is none left
