@@ -98,6 +98,13 @@ class SQLite:
         """Rows as dicts, [] when the statement returns none. Raises Unavailable."""
         self._take()
         try:
+            return self._rows(sql, params)
+        finally:
+            self._lock.release()
+
+    def _rows(self, sql: str, params: Row) -> list[Row]:
+        """For who has taken the connection."""
+        try:
             # As fastlite's own q, without its five calls on the way.
             cursor = self._db.conn.execute(sql, params)
             if sql[:6] != "select":
@@ -109,8 +116,6 @@ class SQLite:
             return [dict(zip(names, row, strict=True)) for row in (first, *cursor.fetchall())]
         except _SQLITE_FAULTS as error:
             raise _unavailable(error) from error
-        finally:
-            self._lock.release()
 
     @contextmanager
     def tx(
@@ -126,7 +131,7 @@ class SQLite:
             # Spelled out, since apsw's `with connection` waits for the write lock without giving up
             # Python's own: then nobody in this process can run, not even who holds the write lock.
             execute = self._db.conn.execute
-            t = Tx(self.q, execute)
+            t = Tx(lambda sql, **params: self._rows(sql, params), execute)
             try:
                 if not durable:
                     execute("pragma synchronous = normal")
