@@ -1,6 +1,5 @@
 """THE RULES of asking for a code: a new challenge, its mail, and the same once more. No HTTP, HTML or SQL."""
 
-from dataclasses import replace
 from typing import Any
 
 from auth import challenges, events
@@ -68,7 +67,7 @@ class Asking(Mailing):
             if purpose == APP_SIGN_IN:  # the same secret, too: a lost answer must not lose it
                 return old
             challenges.renew(t, old.id, digest(token), next_path)
-            return replace(old, next_path=next_path)
+            return old._replace(next_path=next_path)
         # A code whose tries are gone, and no room yet for the next mail: that one has to be asked for.
         soon = old and old.sent_at < now < old.sent_at + self.policy.resend_waits[0]
         owed = soon and not mail.room and old and old.address == address

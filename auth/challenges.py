@@ -1,7 +1,7 @@
 """One attempt to sign in from one browser: made, guessed at, resent, spent. SQL only; the numbers come in."""
 
-from dataclasses import dataclass
-from typing import Any
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 from auth.purging import purge as walk
 
@@ -10,8 +10,7 @@ SIGN_IN = "sign-in"
 APP_SIGN_IN = "app sign-in"
 
 
-@dataclass(frozen=True)
-class Challenge:
+class Challenge(NamedTuple):
     id: str
     browser: str
     purpose: str
@@ -36,12 +35,12 @@ class Challenge:
     asked_by: str  # the kind of device, one of agents.LABELS, or ""
 
 
-_FIELDS = tuple(Challenge.__dataclass_fields__)
+# By name: newer code, in a process beside this one, may have added columns.
+_fields = itemgetter(*Challenge._fields)
 
 
 def _of(row: dict[str, Any]) -> Challenge:
-    # By name: newer code, in a process beside this one, may have added columns.
-    return Challenge(*[row[name] for name in _FIELDS])
+    return Challenge._make(_fields(row))
 
 
 def create(t: Any, challenge: Challenge) -> None:
@@ -52,7 +51,7 @@ def create(t: Any, challenge: Challenge) -> None:
         " :key_id, :generation, :code_tries,"
         " :total_tries, :resends, :next_path, :issued_at, :sent_at, :expires_at, :used_at, :device,"
         " :link_only, :mails, :mailed, :linked, :link_expires_at, :asked_by)",
-        **challenge.__dict__,
+        **challenge._asdict(),
     )
 
 

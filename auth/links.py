@@ -1,6 +1,6 @@
 """THE RULES of opening a mailed link: a session where it was asked for, elsewhere what to type. No HTTP, HTML or SQL."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from auth import challenges
 from auth.addresses import masked
@@ -70,7 +70,7 @@ class Links(Arriving):
         if not c.link_only and self.limits.link_only(self.db, c.address, c.device, now):
             # Its six digits would be compared with nothing.
             challenges.switch_to_link(self.db, c.id)
-            c = replace(c, link_only=1, code_tries=0)
+            c = c._replace(link_only=1, code_tries=0)
         typed_here = c.browser != c.id and self.validity.alive(
             c, now
         )  # else no browser waits for it
