@@ -204,7 +204,8 @@ class Crowd:
 def code_in(raw):
     message = email.message_from_bytes(raw, policy=email.policy.default)
     text = re.sub(r"https?://\S+", " ", message.get_body(("plain",)).get_content())
-    return CODE.search(text)[1]
+    found = CODE.search(text)
+    return found and found[1]
 
 
 # ---- one measurement
@@ -270,7 +271,7 @@ async def measure(server, hello, sink, width, a):
 
 
 async def run(a):
-    spec, results, sink = tomllib.loads(a.target.read_text()), [], Sink()
+    spec, results, sink = tomllib.loads(a.target.read_text()), [], Sink(code_in)
     smtp_port = await sink.listen()
     # As Ctrl-C does: the servers are ended on the way out.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)

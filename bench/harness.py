@@ -9,10 +9,10 @@ from urllib.parse import urlencode
 
 # ---- SMTP
 class Sink:
-    """Takes every mail on loopback and hands each to whoever waits for its recipient."""
+    """Takes every mail on loopback and hands each that is `wanted` to whoever waits for its recipient."""
 
-    def __init__(self):
-        self.waiting = {}
+    def __init__(self, wanted):
+        self.waiting, self.wanted = {}, wanted
         self.mails = self.connections = 0
 
     async def listen(self):
@@ -29,7 +29,8 @@ class Sink:
 
     def take(self, recipient, raw):
         self.mails += 1
-        future = self.waiting.pop(recipient, None)
+        # A notice to the same person may come in between.
+        future = self.waiting.pop(recipient, None) if self.wanted(raw) else None
         if future and not future.done():
             future.set_result(raw)
 
