@@ -34,6 +34,7 @@ C, E = "tests/attacks/test_c_limits.py", "tests/attacks/test_e_links.py"
 D, K = "tests/attacks/test_d_browser.py", "tests/attacks/test_k_secrets.py"
 I = "tests/attacks/test_i_tokens.py"  # noqa: E741
 L, M = "tests/faults/test_l_mail.py", "tests/faults/test_m_crashes.py"
+G, H = "tests/attacks/test_g_sessions.py", "tests/attacks/test_h_roles.py"
 
 MUTANTS = [
     Mutant(
@@ -355,6 +356,166 @@ MUTANTS = [
             ),
         ),
         E,
+    ),
+    Mutant(
+        "F7",
+        "whoever comes back has the id that they had",
+        "auth/people.py",
+        (
+            (
+                "if not users.add(t, self.keys.new_id(), address, name",
+                "if not users.add(t, __import__('hashlib').md5(address.encode()).hexdigest(), address, name",
+            ),
+        ),
+        H,
+    ),
+    Mutant(
+        "G8",
+        "who somebody was at their first request is remembered",
+        "auth/email_auth.py",
+        (
+            (
+                "        found = sessions.find(self.db, digest(token), now, self.policy.session_idle_seconds)\n",
+                "        found = sessions.find(self.db, digest(token), now, self.policy.session_idle_seconds)\n"
+                "        kept = self.__dict__.setdefault('kept', {})\n"
+                "        found = found and kept.setdefault(token, found)\n",
+            ),
+        ),
+        G,
+    ),
+    Mutant(
+        "H1",
+        "the last admin of the site may go",
+        "auth/people.py",
+        (("        if not users.active_admins(t):\n", "        if False:\n"),),
+        H,
+    ),
+    Mutant(
+        "H1",
+        "the last admin of the site may delete their account",
+        "auth/oneself.py",
+        (("if had_admin and not users.active_admins(t):", "if False:"),),
+        H,
+    ),
+    Mutant(
+        "H1",
+        "the last admin of an organisation may become a user of it",
+        "auth/organisations.py",
+        (("        if not tenants.admins(t, id):\n", "        if False:\n"),),
+        H,
+    ),
+    Mutant(
+        "H1",
+        "the last admin of an organisation may leave it",
+        "auth/oneself.py",
+        (("            if not tenants.admins(t, tenant):", "            if False:"),),
+        H,
+    ),
+    Mutant(
+        "H1",
+        "two admins change people at the same moment",
+        "auth/people.py",
+        (("PEOPLE_LOCK = 726355", "PEOPLE_LOCK = None"),),
+        H,
+        "postgresql",
+    ),
+    Mutant(
+        "H2",
+        "an organisation's admin is one of the site",
+        "auth/caller.py",
+        (
+            (
+                'return self.user.role == "admin"',
+                'return "admin" in (self.user.role, self.tenant_role)',
+            ),
+        ),
+        H,
+    ),
+    Mutant(
+        "H3",
+        "whoever saves their name may send their role along",
+        "auth/account.py",
+        (
+            (
+                '        name, zone = await fields(request, "name", "zone")\n',
+                '        name, zone, role = await fields(request, "name", "zone", "role")\n'
+                "        if role:\n"
+                "            sql = 'update users set role = :role where id = :id'\n"
+                "            auth.db.q(sql, role=role, id=request.scope['auth'].user.id)\n",
+            ),
+        ),
+        H,
+    ),
+    Mutant(
+        "H4",
+        "one page without its guard",
+        "auth/role_admin.py",
+        (("@app.get(PATH, before=admin_required)", "@app.get(PATH)"),),
+        H,
+    ),
+    Mutant(
+        "H5",
+        "a program works in whatever organisation it names",
+        "auth/apps.py",
+        (("            if not self._in(t, found, tenant):", "            if False:"),),
+        H,
+    ),
+    Mutant(
+        "H5",
+        "a browser works in whatever organisation it names",
+        "auth/oneself.py",
+        (("            if not self._may_work_in(t, user, tenant):", "            if False:"),),
+        H,
+    ),
+    Mutant(
+        "H5",
+        "whose session it is does not matter",
+        "auth/sessions.py",
+        (
+            (
+                '"delete from sessions where id = :id and user_id = :user_id returning id",',
+                "\"delete from sessions where id = :id and :user_id <> '' returning id\",",
+            ),
+        ),
+        H,
+    ),
+    Mutant(
+        "H6",
+        "who was a member when a session chose an organisation is one",
+        "auth/sessions.py",
+        (
+            (
+                '    row = rows[0]\n    user, role = users.of(row), row["session_role"]\n',
+                '    row = rows[0]\n    user, role = users.of(row), row["session_role"]\n'
+                '    role = find.__dict__.setdefault(token + row["session_id"], role)\n',
+            ),
+        ),
+        H,
+    ),
+    Mutant(
+        "H9",
+        "the first person who signs up runs the site",
+        "auth/arriving.py",
+        (
+            (
+                'if users.add(t, self.keys.new_id(), address, "", "user", now):',
+                'if users.add(t, self.keys.new_id(), address, "",'
+                ' "user" if users.active_admins(t) else "admin", now):',
+            ),
+        ),
+        H,
+    ),
+    Mutant(
+        "K10",
+        "an admin ends a session, and nobody writes it down",
+        "auth/people.py",
+        (
+            (
+                '            self._record(t, events.LOGOUT, actor, user.address, source, "one of theirs")\n',
+                "",
+            ),
+        ),
+        H,
     ),
     Mutant(
         "E7",
