@@ -80,4 +80,7 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
 
     @app.post("/admin/people/{id}/enable", before=admin_required)
     async def admin_enable(request: Request) -> Response:
-        return await change(request, people.enable, request.path_params["id"], done="enabled")
+        id = request.path_params["id"]
+        if not request.scope["auth"].confirmed and await run(people.is_admin, id):
+            return to_confirm(request)
+        return await change(request, people.enable, id, done="enabled")

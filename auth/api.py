@@ -4,7 +4,6 @@ Cookies mean nothing on these routes; whoever asks is known by a bearer token in
 by nothing else. So no other site can act through a browser, and a form can't either: it can't send JSON.
 """
 
-import json
 from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import Any
@@ -175,7 +174,7 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
 
     # What never changes while the process runs.
     public = msgspec.json.encode(msgspec.convert(tokens.jwks(), Jwks))
-    document = json.dumps(openapi(auth.name, tokens.issuer), indent=1).encode()
+    document = msgspec.json.encode(openapi(auth.name, tokens.issuer))
 
     async def jwks(request: Request) -> Response:
         return Response(public, media_type=JSON)

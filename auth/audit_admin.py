@@ -16,6 +16,14 @@ PATH = "/admin/audit"
 def add_routes(app: Any, auth: EmailAuth) -> None:
     audit, pages, run = auth.audit, auth.templates, auth.db.run
     pages.offer(PATH, "Audit")
+    pages.offer("/admin/overview", "Overview")
+
+    @app.get("/admin/overview", before=admin_required)
+    async def admin_overview(request: Request) -> Response:
+        counts, days = await run(auth.people.counts), await run(audit.days)
+        content = pages.overview(counts, days)
+        caller = request.scope["auth"]
+        return HTMLResponse(pages.page("Overview", content, caller=caller, width="wide"))
 
     @app.get(PATH, before=admin_required)
     async def admin_audit(request: Request) -> Response:

@@ -116,13 +116,23 @@ def record(
     )
 
 
+def by_day(t: Any, since: str) -> dict[tuple[int, str], int]:
+    """How many sign-ins were asked for, done and failed on each day since an id: (days since 1970, kind) → n."""
+    rows = t.q(
+        "select at / 86400 as day, kind, count(*) as n from events where id > :since"
+        " and kind in (:asked, :done, :failed, :failed_last) group by at / 86400, kind",
+        since=since,
+        asked=CODE_REQUESTED,
+        done=LOGIN_SUCCESS,
+        failed=LOGIN_FAIL,
+        failed_last=LOGIN_FAIL_MAX,
+    )
+    return {(int(row["day"]), row["kind"]): int(row["n"]) for row in rows}
+
+
 def about(t: Any, subject: str, limit: int) -> list[Event]:
     """What is known of one address, the newest first."""
-    rows = t.q(
-        _ALL + " where e.subject = :subject order by e.id desc limit :limit",
-        subject=subject,
-        limit=limit,
-    )
+    rows = t.q(_ABOUT, subject=subject, limit=limit)
     return [Event(**row) for row in rows]
 
 
@@ -143,17 +153,17 @@ _ALL = (
     "select e.id, e.at, e.kind, coalesce(u.address, e.actor) as actor, e.subject, e.network, e.request_id,"
     " e.detail from events e left join users u on u.id = e.actor"
 )
-_SEARCH = _ALL + " where e.id > :since"
+_LAST = "z"  # greater than any id
+_ABOUT = _ALL + " where e.subject = :subject order by e.id desc limit :limit"
+# One statement for all that may be asked for: the primary key finds the period, and "" asks for nothing.
+_SEARCH = (
+    _ALL + " where e.id > :since and e.id < :before and (:kind = '' or e.kind = :kind)"
+    " and (:like = '' or lower(e.subject) like :like escape '\\') order by e.id desc limit :limit"
+)
 
 
 def search(t: Any, query: str, kind: str, since: str, before: str, limit: int) -> list[Event]:
     """Those with `query` in their subject, of one kind, with ids between, the newest first. "" for any."""
-    sql, params = _SEARCH, {"since": since, "limit": limit}
-    if before:
-        sql, params["before"] = sql + " and e.id < :before", before
-    if kind:
-        sql, params["kind"] = sql + " and e.kind = :kind", kind
-    if query:
-        sql += " and lower(e.subject) like :like escape '\\'"
-        params["like"] = like(query)
-    return [Event(**row) for row in t.q(sql + " order by e.id desc limit :limit", **params)]
+    params = {"kind": kind, "like": like(query) if query else "", "limit": limit}
+    rows = t.q(_SEARCH, since=since, before=before or _LAST, **params)
+    return [Event(**row) for row in rows]

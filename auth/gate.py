@@ -100,15 +100,15 @@ class Gate:
         await (self._shared if shared else self._answer_program)(scope, receive, send)
 
     async def _answer_program(self, scope: Any, receive: Any, send: Any) -> None:
-        auth, request = self._auth, Request(scope, receive)
+        auth = self._auth
         try:
             if scope["path"].startswith("/api/"):
-                session = await auth.app_session(request)
+                session = await auth.app_session(Request(scope, receive))
                 scope["auth"] = session and Caller.of_app(session)
             await self._app(scope, receive, send)
         except auth.db.Unavailable as error:
             log.error("the database can't serve: %s", error)
-            await auth.refuse(request, 503)(scope, receive, send)
+            await auth.refuse(Request(scope, receive), 503)(scope, receive, send)
 
 
 def same_origin(method: str, headers: dict[bytes, bytes], origins: set[str]) -> bool:

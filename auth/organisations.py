@@ -93,6 +93,8 @@ class Organisations:
         with self.db.tx(lock=PEOPLE_LOCK) as t:
             still_admin(t, actor)
             before = self._tenant(t, id)
+            if before.name == name:
+                return before
             tenants.rename(t, id, name)
             self._record(t, events.TENANT_RENAMED, actor, name, source, f"{id} was {before.name}")
             return self._tenant(t, id)
@@ -113,10 +115,15 @@ class Organisations:
             tenant, user = self._tenant(t, id), self._person(t, address)
             if role not in users.roles(t):
                 raise Refused("role_unknown")
+            before = tenants.role_of(t, id, user.id)
             tenants.join(t, id, user.id, role, int(self.clock()))
             review_ends(t, user)
             self._keep_an_admin(t, id)
-            self._record(t, events.MEMBER_ADDED, actor, user.address, source, f"{id} {role}")
+            if before is None:
+                self._record(t, events.MEMBER_ADDED, actor, user.address, source, f"{id} {role}")
+            elif before != role:
+                change = f"{id} {before} → {role}"
+                self._record(t, events.ROLE_CHANGED, actor, user.address, source, change)
             return Membership(id, tenant.name, role)
 
     def leave(self, actor: User | None, id: str, address: str, source: Source) -> None:

@@ -92,12 +92,15 @@ class People:
 
     def find(self, query: str, page: int) -> PeoplePage:
         query = query.strip()[:MAX_NAME].replace("\0", "")
-        total = users.count(self.db, query)
+        counts = self.counts()
+        total = users.count(self.db, query) if query else counts["people"]
         pages = max(1, -(-total // PAGE_SIZE))
         page = max(1, min(page, pages))
         found = users.search(self.db, query, PAGE_SIZE, (page - 1) * PAGE_SIZE)
-        counts = users.counts(self.db, int(self.clock()) - WEEK)
         return PeoplePage(found, total, page, pages, query, counts, users.roles(self.db))
+
+    def counts(self) -> dict[str, int]:
+        return users.counts(self.db, int(self.clock()) - WEEK)
 
     def look(self, id: str, here: str = "") -> PersonPage:
         """Raises Refused `user_unknown`."""
@@ -172,7 +175,8 @@ class People:
             self._keep_an_admin(t)
             self._keep_their_admins(t, [m.tenant for m in tenants.of_user(t, id)], 1)
             self.signin.end_all(t, user)
-            self._record(t, events.USER_DISABLED, actor, user.address, source)
+            if user.disabled_at is None:
+                self._record(t, events.USER_DISABLED, actor, user.address, source)
             return self._person(t, id)
 
     def enable(self, actor: User | None, id: str, source: Source) -> User:
@@ -180,8 +184,8 @@ class People:
             still_admin(t, actor)
             user = self._person(t, id)
             users.enable(t, id)
-            self._record(t, events.USER_ENABLED, actor, user.address, source)
             if user.disabled_at is not None:
+                self._record(t, events.USER_ENABLED, actor, user.address, source)
                 self.signin.mail_waiting(t, user.address)
             return self._person(t, id)
 
@@ -275,6 +279,11 @@ class People:
         """(what was done, to whom), for the page after it."""
         user = users.by_id(self.db, id) if id.isalnum() else None
         return (done, user.address) if user else None
+
+    def is_admin(self, id: str) -> bool:
+        """Disabled or not."""
+        user = users.by_id(self.db, id) if id.isalnum() else None
+        return user is not None and user.role == "admin"
 
     def by_address(self, typed: str) -> User:
         return self._must(users.by_address(self.db, self._must_address(typed)))

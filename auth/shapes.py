@@ -30,7 +30,7 @@ Address = Annotated[
     Meta(
         max_length=MAX_ADDRESS,
         description="An e-mail address",
-        examples=["ada@example.org"],
+        examples=["person@example.com"],
         extra_json_schema={"format": "email"},
     ),
 ]

@@ -9,6 +9,7 @@ from templates.emails import CodeLetter, InvitationLetter, NoticeLetter
 from templates.layout import STATIC, Layout, assets, head
 from templates.mail import mail_page, mail_sure
 from templates.mailbox import MailboxPages, road
+from templates.overview import overview
 from templates.roles import roles_page
 from templates.words import REFUSALS, told
 
@@ -77,6 +78,7 @@ class Templates(Layout):
     tenants_page = staticmethod(organisations.tenants_page)
     tenant_page = staticmethod(organisations.tenant_page)
     tenant_sure = staticmethod(organisations.tenant_sure)
+    overview = staticmethod(overview)
     audit_page = staticmethod(audit.audit_page)
     audit_csv = staticmethod(audit.audit_csv)
     mail_page = staticmethod(mail_page)

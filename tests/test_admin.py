@@ -236,5 +236,12 @@ def test_making_an_admin_asks_for_a_fresh_code(house, admin, ada):
     assert house.auth.people.by_address(ada).role == "user" and len(house.rows("users")) == 2
     # Less than that needs none.
     assert admin.post("/admin/people", email="bob@example.org", role="user").status_code == 303
+    eve = house.add("eve@example.org", role="admin").id
+    house.auth.people.disable(None, eve, Source())
+    assert (
+        admin.post(f"/admin/people/{eve}/enable", came).headers["location"].startswith("/confirm")
+    )
     admin.sign_in(ADMIN)
     assert admin.post(f"/admin/people/{id}/role", role="admin").status_code == 303
+    assert admin.post(f"/admin/people/{eve}/enable", came).status_code == 303
+    assert house.auth.people.by_address("eve@example.org").disabled_at is None

@@ -12,6 +12,8 @@ create table tenants (
     created_at bigint not null
 );
 
+create index tenants_name on tenants (name, id);
+
 create table memberships (
     tenant_id  text not null references tenants (id) on delete cascade,
     user_id    text not null references users (id) on delete cascade,

@@ -945,14 +945,16 @@ def test_C11_housekeeping_keeps_up_with_what_a_flood_leaves_behind(house):
 
 
 def test_C11_tidying_removes_what_has_ended_and_nothing_live(town):
-    tables = ("challenges", "sessions", "devices", "counters")
+    tables = ("challenges", "sessions", "devices", "counters", "reviewers")
     old = town.door()
     old.sign_in(ADA)
+    town.auth.people.add_reviewer(None, "old@example.org", 1, "192.0.2.0/24", Source())
     stranger(town).ask("nobody@example.org")
     town.clock.advance(181 * DAY)
     ended = {table: count(town, table) for table in tables}
     assert all(ended.values()), ended
     town.add(BOB)
+    town.auth.people.add_reviewer(None, "new@example.org", 1, "192.0.2.0/24", Source())
     new, waiting = town.door(), stranger(town, 1)
     signs_in_by_code(town, new, BOB)
     town.clock.advance(61)
@@ -987,7 +989,9 @@ def test_C11_an_operator_purges_by_hand_and_reads_how_many(build, database_url, 
     house = build(clock=Clock(time.time() - 200 * DAY), **DEFAULT)
     house.add(ADA)
     house.door().sign_in(ADA)
-    gone = {t: count(house, t) for t in ("challenges", "counters", "devices", "sessions")}
+    house.auth.people.add_reviewer(None, BOB, 1, "192.0.2.0/24", Source())
+    tables = ("challenges", "counters", "devices", "reviewers", "sessions")
+    gone = {t: count(house, t) for t in tables}
     gone["mails"] = count(house, "outbox")
 
     def purge():
@@ -1007,7 +1011,7 @@ def test_C11_an_operator_purges_by_hand_and_reads_how_many(build, database_url, 
     said = purge()
     assert sorted(said) == sorted(f"{n} {table}" for table, n in gone.items())
     assert not any(count(house, table) for table in ("outbox", *gone) if table != "mails")
-    assert count(house, "users") == 2
+    assert count(house, "users") == 3
     assert not any(word[0] in "123456789" for line in purge() for word in line.split())
 
 

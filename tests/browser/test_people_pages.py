@@ -92,7 +92,7 @@ def test_a_fresh_code_leads_back_to_where_one_was(visit, site, ada):
 
 def test_an_admin_makes_an_organisation_and_looks_at_a_person(visit, site, boss, ada):
     page = visit(boss)
-    for path in ("/admin/roles", "/admin/organisations"):
+    for path in ("/admin/overview", "/admin/roles", "/admin/organisations"):
         page.goto(path)
         inspect(page)
     page.set_viewport_size({"width": 1200, "height": 900})

@@ -1,0 +1,62 @@
+"""The admin's overview: two weeks as columns, and the same as a table."""
+
+import re
+
+from bs4 import BeautifulSoup
+
+from tests.conftest import ADMIN
+
+ADA = "ada@example.org"
+DAY = 86400
+
+
+def page(door):
+    answer = door.get("/admin/overview")
+    assert answer.status_code == 200
+    return BeautifulSoup(answer.text, "html5lib")
+
+
+def table(found):
+    return {
+        cells[0]: tuple(int(c.replace(",", "")) for c in cells[1:])
+        for cells in (
+            [td.get_text() for td in tr.find_all("td")] for tr in found.select("tbody tr")
+        )
+    }
+
+
+def test_only_admins_see_it(house, ada):
+    door = house.door()
+    assert door.get("/admin/overview").headers["location"].startswith("/login")
+    door.sign_in(ada)
+    assert door.get("/admin/overview").headers["location"] == "/no_access_right"
+
+
+def test_each_day_has_its_numbers_and_days_without_are_there(house, ada):
+    door = house.door()
+    door.ask(ADA)  # 15 Jan 2027
+    for _ in range(3):
+        door.enter("000000" if door.read_code() != "000000" else "111111")
+    door.enter(door.read_code())
+    house.clock.advance(2 * DAY)
+    house.door().sign_in(ADA)
+    admin = house.door()
+    admin.sign_in(ADMIN)
+    found = table(page(admin))
+    assert len(found) == 14 and next(iter(found)) == "17 Jan 2027"
+    assert found["17 Jan 2027"] == (2, 2, 0) and found["16 Jan 2027"] == (0, 0, 0)
+    assert found["15 Jan 2027"] == (1, 1, 3)
+    assert sum(map(sum, found.values())) == 9
+    house.clock.advance(20 * DAY)
+    admin.sign_in(ADMIN)
+    assert table(page(admin)).get("15 Jan 2027") is None
+
+
+def test_the_chart_says_in_words_what_it_draws(house, admin):
+    chart = page(admin).find("svg", class_="chart")
+    assert chart["role"] == "img" and "last 14 days" in chart["aria-label"]
+    words = [title.get_text() for title in chart.find_all("title")]
+    assert "15 Jan: 1 sign-ins" in words
+    heights = [float(rect["height"]) for rect in chart.find_all("rect")]
+    assert len(heights) == 42 and max(heights) > 100 and heights.count(0) == 40
+    assert not re.search(r"style=", str(chart))
