@@ -158,7 +158,8 @@ def test_another_site_changes_nothing(house, admin):
 
 def test_the_menu_leads_there(house, admin):
     links = [a["href"] for a in soup(admin.get("/dashboard")).select(".menu a")]
-    assert links == ["/dashboard", "/admin", "/admin/mail"]
+    people = ["/admin", "/admin/organisations", "/admin/roles", "/admin/audit", "/admin/overview"]
+    assert links == ["/dashboard", *people, "/admin/mail", "/account"]
 
 
 def test_an_app_that_shows_no_queue_has_neither_page_nor_entry(database_url):
