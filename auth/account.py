@@ -8,9 +8,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from auth.email_auth import EmailAuth
-from auth.guards import LOGIN, confirmed, is_htmx, redirect, signed_in
+from auth.guards import LOGIN, confirmed, redirect, signed_in
 from auth.policy import Refused
-from auth.routes import STATUS, fields
+from auth.routes import answer, fields
 from auth.typed import safe_next
 
 PATH = "/account"
@@ -23,10 +23,7 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
         caller = request.scope["auth"]
         own = await run(rules.own, caller.user, caller.session_id)
         content = pages.account(own, caller, done, refused)
-        status = STATUS[refused.reason] if refused else 200
-        if is_htmx(request) and "hx-history-restore-request" not in request.headers:
-            return HTMLResponse(pages.fragment("Account", content), status)
-        return HTMLResponse(pages.page("Account", content, caller=caller), status)
+        return answer(auth, request, "Account", content, refused, "")
 
     async def change(request: Request, act: Callable[..., Any], *args: Any, done: str) -> Response:
         """Do it, then go to the page; what can't be done is drawn into it."""

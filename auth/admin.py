@@ -5,12 +5,13 @@ from typing import Any
 from urllib.parse import urlencode
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 
 from auth.email_auth import EmailAuth
-from auth.guards import admin_required, is_htmx, to_confirm
+from auth.gate import is_htmx
+from auth.guards import admin_required, to_confirm
 from auth.policy import Refused
-from auth.routes import STATUS, fields
+from auth.routes import answer, fields
 
 
 def page_number(text: str) -> int:
@@ -30,11 +31,8 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
         found = await run(people.find, query, number)
         bouncing = await run(auth.mailroom.bouncing, [user.address for user in found.users])
         caller = request.scope["auth"]
-        status = STATUS[refused.reason] if refused else 200
         content = pages.people(found, caller, refused, notice, bouncing)
-        if is_htmx(request) and "hx-history-restore-request" not in request.headers:
-            return HTMLResponse(pages.fragment("People", content), status)
-        return HTMLResponse(pages.page("People", content, caller=caller, width="wide"), status)
+        return answer(auth, request, "People", content, refused, "wide")
 
     async def change(request: Request, act: Callable[..., Any], *args: Any, done: str) -> Response:
         """Do it, then show the list as it was: the fragment for htmx, a 303 without."""

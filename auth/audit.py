@@ -1,12 +1,10 @@
 """THE RULES about reading the record of what happened. Nobody can change it. No HTTP, HTML or SQL."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from auth import events
 from auth.events import Event, Source
-from auth.keys import Keys
+from auth.office import Office, tidy_query
 from auth.policy import DAY
 from auth.users import User
 
@@ -16,7 +14,6 @@ DAYS = 14  # of the overview
 STEP = 1000  # rows of a download that are read at once
 PERIODS = {"1": 1, "7": 7, "30": 30, "all": 0}  # days; 0: from the beginning
 USUAL_PERIOD = "7"
-MAX_QUERY = 200
 
 
 @dataclass(frozen=True)
@@ -49,17 +46,11 @@ class AuditPage:
     kinds: tuple[str, ...] = field(default=events.KINDS)
 
 
-@dataclass(frozen=True)
-class Audit:
-    db: Any
-    keys: Keys
-    clock: Callable[[], float]
-
+class Audit(Office):
     def tidy(self, query: str, kind: str, period: str) -> Wanted:
         """What was asked for, without what nobody has."""
-        query = query.strip()[:MAX_QUERY].replace("\0", "")
         kind = kind if kind in events.KINDS else ""
-        return Wanted(query, kind, period if period in PERIODS else USUAL_PERIOD)
+        return Wanted(tidy_query(query), kind, period if period in PERIODS else USUAL_PERIOD)
 
     def look(self, wanted: Wanted, before: str = "") -> AuditPage:
         """A page of them; `before`: the id that the page before ended with."""
@@ -70,10 +61,7 @@ class Audit:
 
     def download(self, actor: User, wanted: Wanted, source: Source) -> list[Event]:
         """The first step of all of them. That somebody did so is an event, too."""
-        now = self.clock()
-        id = self.keys.new_sorted_id(now)
-        kind, whom = events.DATA_EXPORTED, actor.address
-        events.record(self.db, id, int(now), kind, whom, source, actor.id, "audit")
+        self._record(self.db, events.DATA_EXPORTED, actor, actor.address, source, "audit")
         return self.step(wanted)
 
     def step(self, wanted: Wanted, before: str = "") -> list[Event]:

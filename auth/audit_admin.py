@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 
 from auth.email_auth import EmailAuth
-from auth.guards import admin_required, confirmed, is_htmx
-from auth.routes import fields
+from auth.guards import admin_required, confirmed
+from auth.routes import answer, fields
 
 PATH = "/admin/audit"
 
@@ -22,8 +22,7 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
     async def admin_overview(request: Request) -> Response:
         counts, days = await run(auth.people.counts), await run(audit.days)
         content = pages.overview(counts, days)
-        caller = request.scope["auth"]
-        return HTMLResponse(pages.page("Overview", content, caller=caller, width="wide"))
+        return answer(auth, request, "Overview", content, width="wide")
 
     @app.get(PATH, before=admin_required)
     async def admin_audit(request: Request) -> Response:
@@ -31,9 +30,7 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
         wanted = audit.tidy(get("q", ""), get("kind", ""), get("days", ""))
         found = await run(audit.look, wanted, get("before", ""))
         content = pages.audit_page(found, caller)
-        if is_htmx(request) and "hx-history-restore-request" not in request.headers:
-            return HTMLResponse(pages.fragment("Audit", content))
-        return HTMLResponse(pages.page("Audit", content, caller=caller, width="wide"))
+        return answer(auth, request, "Audit", content, width="wide")
 
     @app.post(f"{PATH}.csv", before=(admin_required, confirmed))
     async def admin_audit_csv(request: Request) -> Response:

@@ -54,6 +54,10 @@ class Caller:
     def timezone(self) -> str:
         return self.user.timezone
 
+    def runs(self, tenant: str) -> bool:
+        """May they manage this organisation? Site admins any; its own admins while they work in it."""
+        return self.is_admin or (self.tenant == tenant != "" and self.tenant_role == "admin")
+
     @property
     def is_admin(self) -> bool:
         """Of the site, not of one tenant."""

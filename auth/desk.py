@@ -14,6 +14,7 @@ from auth.keys import Keys, digest
 from auth.known import KnownBrowsers
 from auth.limits import Limits, Person, Reached
 from auth.policy import Policy, Refused
+from auth.record import Record
 from auth.users import User
 from auth.validity import Validity
 
@@ -30,6 +31,10 @@ class Desk:
     send: Callable[[Any, str, str, int], None]
     clock: Callable[[], float]
     policy: Policy = field(default_factory=Policy)
+
+    @cached_property
+    def _record(self) -> Record:
+        return Record(self.keys, self.clock)
 
     @cached_property
     def limits(self) -> Limits:
@@ -74,14 +79,6 @@ class Desk:
         domain = address.rpartition("@")[2]
         domains = self.policy.signup_domains
         return self.policy.signup == "open" and (not domains or domain in domains)
-
-    # ---- the record
-    def _record(
-        self, t: Any, kind: str, subject: str, source: Source, actor: str = "", detail: str = ""
-    ) -> None:
-        now = self.clock()
-        id = self.keys.new_sorted_id(now)
-        events.record(t, id, int(now), kind, subject, source, actor, detail)
 
     def _limit_reached(self, t: Any, reached: Reached, source: Source) -> None:
         self._record(t, events.LIMIT_REACHED, reached.subject, source, detail=reached.what)

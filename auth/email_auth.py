@@ -6,9 +6,8 @@ app and gives each handler `auth` (a Caller, or None) and `session` (a dict kept
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from time import time
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
@@ -21,11 +20,12 @@ from auth.arriving import Arrival
 from auth.audit import Audit
 from auth.caller import Caller, SessionData
 from auth.events import Source
-from auth.gate import PROGRAMS, Gate, cookies, problem, wants_json
+from auth.gate import PROGRAMS, Gate, cookies, is_htmx, problem, wants_json
 from auth.keys import Keys, digest, looks_like_device_secret, looks_like_token, split_device
 from auth.known import NOTICES, Browser
 from auth.mailing import CODE_MAIL, NO_MAIL
 from auth.mailroom import MailQueue, Mailroom
+from auth.needs import Database, Templates
 from auth.networks import Network, client_of, networks_of
 from auth.organisations import Organisations
 from auth.people import People
@@ -36,103 +36,6 @@ from auth.tokens import AccessTokens
 log = logging.getLogger("auth")
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
-
-
-class Database(Protocol):
-    """What auth needs of a database: one statement, several as one, and from async code."""
-
-    Unavailable: type[Exception]
-    skip_locked: str  # what `select … limit n` ends with to pass over rows in other hands, or ""
-
-    def q(self, sql: str, **params: Any) -> list[dict[str, Any]]: ...
-
-    def tx(
-        self, lock: int | None = None, *, durable: bool = True
-    ) -> AbstractContextManager[Any]: ...
-
-    async def run(self, f: Callable[..., Any], *args: Any, **kw: Any) -> Any: ...
-
-
-class Templates(Protocol):
-    """What auth needs of the words and pages. Data in; HTML, or what renders to it, out."""
-
-    def page(self, title: str, *content: Any, caller: Any = None, width: str = "") -> str: ...
-
-    def fragment(self, title: str, *content: Any) -> str: ...
-
-    def login(self, next_path: str, address: str = "", refused: Any = None) -> Any: ...
-
-    def code(self, pending: Any, refused: Any = None, notice: str = "") -> Any: ...
-
-    def code_over(
-        self, address: str, next_path: str, refused: Any, title: str = "Enter your code"
-    ) -> Any: ...
-
-    def sorry(self, what: int | str) -> str: ...
-
-    def again(self, pending: Any, slow: bool = False) -> Any: ...
-
-    def link(self, address: str | None, caller: Any, refused: Any = None) -> Any: ...
-
-    def elsewhere(self, found: Any) -> Any: ...
-
-    def no_access(self) -> Any: ...
-
-    def problem(self, what: int | str, request_id: str = "", caller: Any = None) -> Any: ...
-
-    def account(self, own: Any, caller: Any, done: str = "", refused: Any = None) -> Any: ...
-
-    def delete_sure(self, caller: Any) -> Any: ...
-
-    def confirm(self, address: str, next_path: str) -> Any: ...
-
-    def people(
-        self, page: Any, caller: Any, refused: Any = None, notice: Any = None, bouncing: Any = ()
-    ) -> Any: ...
-
-    def person(
-        self, page: Any, caller: Any, done: str = "", refused: Any = None, bounces: bool = False
-    ) -> Any: ...
-
-    def roles_page(self, roles: Any, done: str = "", refused: Any = None) -> Any: ...
-
-    def person_sure(self, user: Any) -> Any: ...
-
-    def offer(self, path: str, name: str) -> None: ...
-
-    def tenants_page(self, page: Any, done: str = "", refused: Any = None) -> Any: ...
-
-    def tenant_page(self, page: Any, caller: Any, done: str = "", refused: Any = None) -> Any: ...
-
-    def tenant_sure(self, page: Any) -> Any: ...
-
-    def overview(self, counts: Any, days: Any) -> Any: ...
-
-    def audit_page(self, page: Any, caller: Any) -> Any: ...
-
-    def audit_csv(self, rows: Any) -> str: ...
-
-    def mail_page(self, page: Any, caller: Any, done: str = "") -> Any: ...
-
-    def mail_sure(self, action: str, row: Any, place: dict[str, str], caller: Any) -> Any: ...
-
-    def code_letter(
-        self,
-        address: str,
-        code: str,
-        link: str,
-        link_seconds: int,
-        asked_at: int,
-        timezone: str,
-        asked_by: str,
-        app: bool,
-    ) -> Any: ...
-
-    def told(self, reason: str, facts: dict[str, Any]) -> str: ...
-
-    def notice_letter(
-        self, kind: str, address: str, at: int, timezone: str, device: str
-    ) -> Any: ...
 
 
 class EmailAuth:
@@ -360,7 +263,7 @@ class EmailAuth:
         headers = {"Retry-After": "5"} if status == 503 else {}
         if wants_json(request):
             return problem(status, headers)
-        if request.headers.get("hx-request") == "true":
+        if is_htmx(request):
             return HTMLResponse(self.templates.sorry(what or status), status, headers)
         caller = request.scope.get("auth")
         page = self.templates.problem(what or status, getattr(request.state, "id", ""), caller)

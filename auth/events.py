@@ -90,6 +90,8 @@ class Event:
     network: str
     request_id: str
     detail: str
+    tenant: str  # the id of the organisation it is about, "" for none
+    organisation: str  # its name, or the id of one that is gone
 
 
 def record(
@@ -101,10 +103,11 @@ def record(
     source: Source,
     actor: str = "",
     detail: str = "",
+    tenant: str = "",
 ) -> None:
     t.q(
-        "insert into events (id, at, kind, actor, subject, network, request_id, detail)"
-        " values (:id, :now, :kind, :actor, :subject, :network, :request_id, :detail)",
+        "insert into events (id, at, kind, actor, subject, network, request_id, detail, tenant)"
+        " values (:id, :now, :kind, :actor, :subject, :network, :request_id, :detail, :tenant)",
         id=id,
         now=now,
         kind=kind,
@@ -113,6 +116,7 @@ def record(
         network=source.network,
         request_id=source.request_id,
         detail=detail,
+        tenant=tenant,
     )
 
 
@@ -137,10 +141,10 @@ def about(t: Any, subject: str, limit: int) -> list[Event]:
 
 
 def of_subject(t: Any, subject: str, since: str, limit: int) -> list[dict[str, Any]]:
-    """What is known of an address since an id, the newest first: at, kind, network, detail."""
+    """What is known of an address since an id, the newest first: at, kind, network, detail, tenant."""
     return list(
         t.q(
-            "select at, kind, network, detail from events where subject = :subject and id > :since"
+            "select at, kind, network, detail, tenant from events where subject = :subject and id > :since"
             " order by id desc limit :limit",
             subject=subject,
             since=since,
@@ -151,7 +155,8 @@ def of_subject(t: Any, subject: str, since: str, limit: int) -> list[dict[str, A
 
 _ALL = (
     "select e.id, e.at, e.kind, coalesce(u.address, e.actor) as actor, e.subject, e.network, e.request_id,"
-    " e.detail from events e left join users u on u.id = e.actor"
+    " e.detail, e.tenant, coalesce(g.name, e.tenant) as organisation from events e"
+    " left join users u on u.id = e.actor left join tenants g on g.id = e.tenant"
 )
 _LAST = "z"  # greater than any id
 _ABOUT = _ALL + " where e.subject = :subject order by e.id desc limit :limit"

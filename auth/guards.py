@@ -24,7 +24,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from auth.caller import Caller
-from auth.gate import problem, wants_json
+from auth.gate import is_htmx, problem, wants_json
 from auth.typed import safe_next
 
 log = logging.getLogger("auth.guards")
@@ -130,12 +130,13 @@ def to_confirm(request: Request) -> Response:
 
 signed_in = Guard("signed_in", lambda caller: True)
 admin_required = Guard("admin_required", lambda caller: caller.is_admin)
+# Of the site, or of the organisation that they work in. Which one a page is about is the page's to ask: see
+# Caller.runs.
+tenant_admin_required = Guard(
+    "tenant_admin_required", lambda caller: caller.is_admin or caller.tenant_role == "admin"
+)
 # Before what can't be undone: a code was entered in this session within the last 15 minutes.
 confirmed = Guard("confirmed", lambda caller: caller.confirmed, to_confirm)
-
-
-def is_htmx(request: Request) -> bool:
-    return request.headers.get("hx-request") == "true"
 
 
 def redirect(request: Request, path: str) -> Response:

@@ -71,9 +71,8 @@ class Links(Arriving):
             # Its six digits would be compared with nothing.
             challenges.switch_to_link(self.db, c.id)
             c = c._replace(link_only=1, code_tries=0)
-        typed_here = c.browser != c.id and self.validity.alive(
-            c, now
-        )  # else no browser waits for it
+        # Where its own id stands for the browser, none waits for a code any more.
+        typed_here = c.browser != c.id and self.validity.alive(c, now)
         code = self.validity.long_code(c) if c.link_only else self.validity.code(c)
         left, app = c.expires_at - now, c.purpose == APP_SIGN_IN
         return Elsewhere(masked(c.address), code if typed_here else None, left, app)

@@ -9,9 +9,10 @@ from starlette.responses import HTMLResponse, Response
 
 from auth.admin import page_number
 from auth.email_auth import EmailAuth
-from auth.guards import admin_required, is_htmx, no_access, redirect
+from auth.gate import is_htmx
+from auth.guards import admin_required, no_access, redirect
 from auth.policy import Refused
-from auth.routes import fields
+from auth.routes import answer, fields
 
 PATH = "/admin/mail"
 
@@ -25,9 +26,7 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
         if request.query_params.get("seen") == found.mark:
             return Response(status_code=204)  # for the page that looks by itself: it is up to date
         content = pages.mail_page(found, caller, done)
-        if is_htmx(request) and "hx-history-restore-request" not in request.headers:
-            return HTMLResponse(pages.fragment("Mail", content))
-        return HTMLResponse(pages.page("Mail", content, caller=caller, width="wide"))
+        return answer(auth, request, "Mail", content, width="wide")
 
     async def change(request: Request, act: Callable[..., str], *args: Any) -> Response:
         """Do it, then show the list as it was: the fragment for htmx, a 303 without."""

@@ -6,20 +6,19 @@ at the moment of sending and nowhere else, so that no page, and no start's work,
 """
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from auth import challenges, events, users
 from auth.addresses import masked
 from auth.events import Source
-from auth.keys import Keys, digest
+from auth.keys import digest
 from auth.limits import Limits
 from auth.mailing import CODE_MAIL, NO_MAIL
-from auth.people import still_admin
+from auth.office import PAGE_SIZE, Office, page_of, still_admin
 from auth.users import User
 
-PAGE_SIZE = 25
 STATES = ("queued", "sending", "accepted", "expired", "dead", "void")
 OPEN = ("queued", "sending")
 REPLY_CHARS = 200
@@ -92,12 +91,9 @@ class MailPage:
 
 
 @dataclass(frozen=True)
-class Mailroom:
+class Mailroom(Office):
     """`queue` is None where an app sends in its own way: then only bounces are known here."""
 
-    db: Any
-    keys: Keys
-    clock: Callable[[], float]
     limits: Limits
     queue: MailQueue | None
 
@@ -108,9 +104,8 @@ class Mailroom:
         counts = {name: queue.states.get(name, 0) for name in STATES}
         state = state if state in STATES else ""
         total = counts[state] if state else sum(counts.values())
-        pages = max(1, -(-total // PAGE_SIZE))
-        page = max(1, min(page, pages))
-        found = self._queue.rows([state] if state else [], PAGE_SIZE, (page - 1) * PAGE_SIZE)
+        page, pages, before = page_of(page, total)
+        found = self._queue.rows([state] if state else [], PAGE_SIZE, before)
         return MailPage(
             rows=self._shown(found),
             total=total,
@@ -227,11 +222,6 @@ class Mailroom:
     def _find(self, id: str, *states: str) -> dict[str, Any] | None:
         row = self._queue.row(id) if id.isalnum() else None
         return row if row and row["state"] in states else None
-
-    def _record(self, t: Any, kind: str, actor: User | None, subject: str, source: Source) -> None:
-        now = self.clock()
-        id, by = self.keys.new_sorted_id(now), actor.id if actor else ""
-        events.record(t, id, int(now), kind, subject, source, by)
 
 
 def _tidy(reply: str) -> str:

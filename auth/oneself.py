@@ -6,7 +6,7 @@ from typing import Any
 from auth import devices, events, sessions, tenants, users
 from auth.events import Source
 from auth.leaving import Leaving
-from auth.people import MAX_NAME, PEOPLE_LOCK
+from auth.office import PEOPLE_LOCK, keep_an_admin, keep_their_admins, tidy_name
 from auth.policy import Refused
 from auth.sessions import Place
 from auth.tenants import Membership
@@ -31,9 +31,7 @@ class Oneself(Leaving):
         return Own(user, here, self._places(user), tenants.of_user(self.db, user.id))
 
     def rename(self, user: User, name: str, timezone: str, source: Source) -> None:
-        name, zone = name.strip(), known_zone(timezone)
-        if len(name) > MAX_NAME or not name.isprintable():
-            raise Refused("name_invalid", most=MAX_NAME)
+        name, zone = tidy_name(name, optional=True), known_zone(timezone)
         if zone is None:
             raise Refused("zone_unknown")
         if (name, zone) == (user.name, user.timezone):
@@ -78,9 +76,8 @@ class Oneself(Leaving):
         with self.db.tx(lock=PEOPLE_LOCK) as t:
             if not tenant.isalnum() or not tenants.leave(t, tenant, user.id):
                 raise Refused("tenant_unknown")
-            if not tenants.admins(t, tenant):  # also when nobody else is left: then it is deleted
-                raise Refused("last_tenant_admin")
-            self._record(t, events.MEMBER_REMOVED, user.address, source, user.id, tenant)
+            keep_their_admins(t, [tenant])
+            self._record(t, events.MEMBER_REMOVED, user.address, source, user.id, tenant=tenant)
 
     def download(self, user: User, source: Source) -> dict[str, Any]:
         """What is kept of a person, but for sign-ins that have only begun. Times in epoch seconds."""
@@ -102,9 +99,8 @@ class Oneself(Leaving):
             joined = [m.tenant for m in tenants.of_user(t, user.id)]
             had_admin = users.active_admins(t)
             users.delete(t, user.id)
-            if had_admin and not users.active_admins(t):
-                raise Refused("last_admin")
-            if any(not tenants.admins(t, id) and tenants.in_all(t, id) for id in joined):
-                raise Refused("last_tenant_admin")
+            if had_admin:
+                keep_an_admin(t)
+            keep_their_admins(t, joined, 0)
             self.end_all(t, user)
             self._record(t, events.USER_DELETED, user.address, source, user.id, "by themselves")

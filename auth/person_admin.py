@@ -7,9 +7,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from auth.email_auth import EmailAuth
-from auth.guards import admin_required, confirmed, is_htmx, redirect
+from auth.guards import admin_required, confirmed, redirect
 from auth.policy import Refused
-from auth.routes import STATUS, fields
+from auth.routes import answer, fields
 
 PATH = "/admin/people/{id}"
 
@@ -26,10 +26,7 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
         bounces = bool(await run(auth.mailroom.bouncing, [found.user.address]))
         done = request.query_params.get("done", "")
         content = pages.person(found, caller, done, refused, bounces)
-        status = STATUS[refused.reason] if refused else 200
-        if is_htmx(request) and "hx-history-restore-request" not in request.headers:
-            return HTMLResponse(pages.fragment("People", content), status)
-        return HTMLResponse(pages.page("People", content, caller=caller, width="wide"), status)
+        return answer(auth, request, "People", content, refused, "wide")
 
     async def change(request: Request, act: Callable[..., Any], *args: Any, done: str) -> Response:
         id, user = request.path_params["id"], request.scope["auth"].user

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 
 from auth.email_auth import EmailAuth
-from auth.guards import admin_required, is_htmx, redirect
+from auth.guards import admin_required, redirect
 from auth.policy import Refused
-from auth.routes import STATUS, fields
+from auth.routes import answer, fields
 
 PATH = "/admin/roles"
 
@@ -19,12 +19,9 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
     pages.offer(PATH, "Roles")
 
     async def draw(request: Request, refused: Refused | None = None) -> Response:
-        caller, done = request.scope["auth"], request.query_params.get("done", "")
+        done = request.query_params.get("done", "")
         content = pages.roles_page(await run(people.roles), done, refused)
-        status = STATUS[refused.reason] if refused else 200
-        if is_htmx(request) and "hx-history-restore-request" not in request.headers:
-            return HTMLResponse(pages.fragment("Roles", content), status)
-        return HTMLResponse(pages.page("Roles", content, caller=caller, width="wide"), status)
+        return answer(auth, request, "Roles", content, refused, "wide")
 
     async def change(request: Request, act: Callable[..., Any], *args: str, done: str) -> Response:
         try:

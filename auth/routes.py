@@ -13,8 +13,8 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from auth.email_auth import EmailAuth
-from auth.gate import wants_json
-from auth.guards import LOGIN, NO_ACCESS, is_htmx, redirect
+from auth.gate import is_htmx, wants_json
+from auth.guards import LOGIN, NO_ACCESS, redirect
 from auth.links import Elsewhere
 from auth.policy import Refused
 from auth.typed import HOME, safe_next
@@ -90,18 +90,22 @@ async def fields(request: Request, *names: str) -> list[str]:
 
 
 def answer(
-    auth: EmailAuth, request: Request, title: str, content: Any, refused: Any = None
+    auth: EmailAuth,
+    request: Request,
+    title: str,
+    content: Any,
+    refused: Refused | None = None,
+    width: str = "door",
 ) -> Response:
     """The same content as a fragment for htmx and as a page without; status by the reason."""
-    caller = request.scope.get("auth")
     status = STATUS[refused.reason] if refused else 200
     title = f"Error: {title}" if refused else title
-    if is_htmx(request):
-        response = HTMLResponse(auth.templates.fragment(title, content), status)
+    # After "back" htmx asks for what it can't find in its history: then it wants all of the page.
+    if is_htmx(request) and "hx-history-restore-request" not in request.headers:
+        text = auth.templates.fragment(title, content)
     else:
-        response = HTMLResponse(
-            auth.templates.page(title, content, caller=caller, width="door"), status
-        )
+        text = auth.templates.page(title, content, caller=request.scope.get("auth"), width=width)
+    response = HTMLResponse(text, status)
     if refused and "retry_after" in refused.facts:
         response.headers["Retry-After"] = str(refused.facts["retry_after"])
     return response

@@ -11,8 +11,8 @@ from auth.users import User
 _FIND = (
     "select s.id as session_id, s.data as session_data, s.seen_at as session_seen_at,"
     " s.created_at as session_created_at, t.id as session_tenant, t.name as session_tenant_name,"
-    " m.role as session_role, u.id, u.address, u.name, u.role, u.timezone, u.created_at, u.activated_at, u.signed_in_at,"
-    " u.disabled_at from sessions s join users u on u.id = s.user_id"
+    " m.role as session_role, u.id, u.address, u.name, u.role, u.timezone, u.created_at,"
+    " u.activated_at, u.signed_in_at, u.disabled_at from sessions s join users u on u.id = s.user_id"
     " left join tenants t on t.id = s.tenant"
     " left join memberships m on m.tenant_id = s.tenant and m.user_id = s.user_id"
     " where s.token = :token and s.expires_at > :now and s.seen_at > :idle and u.disabled_at is null"
@@ -36,9 +36,8 @@ class Session:
     data: str
     seen_at: int
     created_at: int
-    tenant: (
-        Membership | None
-    )  # where they work, when they may; its role is "" for a site admin alone
+    # Where they work, when they may; its role is "" for a site admin alone.
+    tenant: Membership | None
     user: User
 
 

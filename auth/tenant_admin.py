@@ -4,34 +4,26 @@ from collections.abc import Callable
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 
 from auth.admin import page_number
 from auth.email_auth import EmailAuth
-from auth.guards import admin_required, confirmed, is_htmx, redirect
+from auth.guards import admin_required, confirmed, redirect
 from auth.policy import Refused
-from auth.routes import STATUS, fields
+from auth.routes import answer, fields
 
-PATH = "/admin/organisations"
+PATH, TITLE = "/admin/organisations", "Organisations"
 
 
 def add_routes(app: Any, auth: EmailAuth) -> None:
     rules, pages, run = auth.organisations, auth.templates, auth.db.run
-    pages.offer(PATH, "Organisations")
-
-    def answer(request: Request, content: Any, status: int = 200, width: str = "wide") -> Response:
-        if is_htmx(request) and "hx-history-restore-request" not in request.headers:
-            return HTMLResponse(pages.fragment("Organisations", content), status)
-        caller = request.scope["auth"]
-        return HTMLResponse(
-            pages.page("Organisations", content, caller=caller, width=width), status
-        )
+    pages.offer(PATH, TITLE)
 
     async def every(request: Request, refused: Refused | None = None) -> Response:
         get = request.query_params.get
         found = await run(rules.find, get("q", ""), page_number(get("page", "")))
         content = pages.tenants_page(found, get("done", ""), refused)
-        return answer(request, content, STATUS[refused.reason] if refused else 200)
+        return answer(auth, request, TITLE, content, refused, "wide")
 
     async def one(request: Request, refused: Refused | None = None) -> Response:
         get, id = request.query_params.get, request.path_params["id"]
@@ -41,7 +33,7 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
             return await every(request, unknown)
         caller = request.scope["auth"]
         content = pages.tenant_page(found, caller, get("done", ""), refused)
-        return answer(request, content, STATUS[refused.reason] if refused else 200)
+        return answer(auth, request, TITLE, content, refused, "wide")
 
     async def change(request: Request, act: Callable[..., Any], *args: Any, done: str) -> Response:
         """Do it, then show the organisation."""
@@ -92,7 +84,7 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
         try:
             if sure != "yes":
                 found = await run(rules.look, id, 1)
-                return answer(request, pages.tenant_sure(found), width="door")
+                return answer(auth, request, TITLE, pages.tenant_sure(found))
             await run(rules.delete, caller.user, id, auth.source(request))
         except Refused as refused:
             return await every(request, refused)

@@ -12,7 +12,7 @@ from templates.pages import NOTHING, moment, zone_of
 from templates.words import EVENTS, PERIODS
 
 PATH = "/admin/audit"
-COLUMNS = ("time", "event", "by", "about", "network", "request", "detail")
+COLUMNS = ("time", "event", "by", "about", "network", "request", "organisation", "detail")
 
 
 def audit_page(page, caller):
@@ -102,9 +102,14 @@ def row(event, caller, names):
         Bdi(event.subject) if event.subject else "",
         Bdi(by) if by else "",
         event.network,
-        event.detail,
+        detail(event),
     )
     return Tr(*[Td(cell, data_label=label) for cell, label in zip(cells, names, strict=True)])
+
+
+def detail(event):
+    """What there is to say besides, and in which organisation."""
+    return " · ".join(part for part in (event.organisation, event.detail) if part)
 
 
 def nothing(wanted):
@@ -146,6 +151,7 @@ def audit_csv(rows):
             event.subject,
             event.network,
             event.request_id,
+            event.organisation,
             event.detail,
         )
         writer.writerow([when, *map(harmless, told)])

@@ -101,7 +101,7 @@ def test_it_is_downloaded_as_csv_and_that_is_an_event(house, admin):
         house.add(f"p{n:04}@example.org")
     house.clock.advance(1)
     found = lines(admin.post("/admin/audit.csv", kind="user_created", days="all"))
-    assert found[0] == ["time", "event", "by", "about", "network", "request", "detail"]
+    assert found[0] == ["time", "event", "by", "about", "network", "request", "organisation", "detail"]
     assert len(found) == 1201 and len({line[3] for line in found[1:]}) == 1200
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", found[1][0])
     assert rows(admin.get("/admin/audit"))[0][1:4] == ["Data downloaded", ADMIN, "themselves"]
@@ -116,7 +116,7 @@ def test_no_cell_is_a_formula(house, admin, start):
         return  # no database keeps one
     events.record(house.db, "f" * 32, int(house.clock()), "user_created", evil, Source(), "", evil)
     (line,) = [x for x in lines(admin.post("/admin/audit.csv", days="all")) if "evil" in x[3]]
-    assert line[3] == f"'{evil}" and line[6] == f"'{evil}"
+    assert line[3] == f"'{evil}" and line[7] == f"'{evil}"
 
 
 def test_ordinary_cells_stay_as_they_are():
