@@ -77,7 +77,10 @@ class Arriving(Desk):
                 sessions.end_by(t, session, reviewer.expires_at)
             way = "link" if by_link else "review" if reviewer else ""
             detail = f"{'app ' if browser.app else ''}{way}"
-            self._record(t, events.LOGIN_SUCCESS, user.address, source, user.id, detail.strip())
+            took = max(0, now - own.issued_at)
+            self._record(
+                t, events.LOGIN_SUCCESS, user.address, source, user.id, detail.strip(), seconds=took
+            )
         log.info("%s signed in", masked(challenge.address))
         return Arrival(session, token, user, own.next_path, cookie)
 

@@ -5,12 +5,10 @@ from dataclasses import dataclass, field
 from auth import events
 from auth.events import Event, Source
 from auth.office import Office, tidy_query
-from auth.policy import DAY
 from auth.users import User
 
 PAGE_SIZE = 50
 MOST = 100_000  # events for the command line
-DAYS = 14  # of the overview
 STEP = 1000  # rows of a download that are read at once
 PERIODS = {"1": 1, "7": 7, "30": 30, "all": 0}  # days; 0: from the beginning
 USUAL_PERIOD = "7"
@@ -23,16 +21,6 @@ class Wanted:
     query: str = ""
     kind: str = ""
     period: str = USUAL_PERIOD
-
-
-@dataclass(frozen=True)
-class Day:
-    """One day in UTC, and what happened on it."""
-
-    at: int  # when it begins
-    asked: int  # codes asked for
-    signed_in: int
-    wrong: int  # codes that were
 
 
 @dataclass(frozen=True)
@@ -72,26 +60,11 @@ class Audit(Office):
         """All from a time on, the newest first; with `query` in the address."""
         return events.search(self.db, query, "", self.keys.sorts_from(start), "", MOST)
 
-    def days(self) -> list[Day]:
-        """The last two weeks, the oldest first, today among them."""
-        today = int(self.clock()) // DAY
-        first = today - DAYS + 1
-        since = self.keys.sorts_from(first * DAY)
-        asked, signed_in, wrong = events.CODE_REQUESTED, events.LOGIN_SUCCESS, events.LOGIN_FAIL
-        last = events.LOGIN_FAIL_MAX
-        n = events.by_day(self.db, since)
-        return [
-            Day(
-                day * DAY,
-                n.get((day, asked), 0),
-                n.get((day, signed_in), 0),
-                n.get((day, wrong), 0) + n.get((day, last), 0),
-            )
-            for day in range(first, today + 1)
-        ]
-
     def _read(self, wanted: Wanted, before: str, limit: int) -> list[Event]:
-        days = PERIODS[wanted.period]
-        # Ids begin with their time, so the primary key finds a period.
-        since = self.keys.sorts_from(self.clock() - days * 86400) if days else ""
+        since = self._since(wanted)
         return events.search(self.db, wanted.query, wanted.kind, since, before, limit)
+
+    def _since(self, wanted: Wanted) -> str:
+        """Ids begin with their time, so the primary key finds a period."""
+        days = PERIODS[wanted.period]
+        return self.keys.sorts_from(self.clock() - days * 86400) if days else ""

@@ -6,7 +6,9 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from auth.audit import Audit, Wanted
 from auth.email_auth import EmailAuth
+from auth.events import Event
 from auth.guards import admin_required, confirmed
 from auth.routes import answer, fields
 
@@ -16,13 +18,6 @@ PATH = "/admin/audit"
 def add_routes(app: Any, auth: EmailAuth) -> None:
     audit, pages, run = auth.audit, auth.templates, auth.db.run
     pages.offer(PATH, "Audit")
-    pages.offer("/admin/overview", "Overview")
-
-    @app.get("/admin/overview", before=admin_required)
-    async def admin_overview(request: Request) -> Response:
-        counts, days = await run(auth.people.counts), await run(audit.days)
-        content = pages.overview(counts, days)
-        return answer(auth, request, "Overview", content, width="wide")
 
     @app.get(PATH, before=admin_required)
     async def admin_audit(request: Request) -> Response:
@@ -37,13 +32,19 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
         wanted = audit.tidy(*await fields(request, "q", "kind", "days"))
         # Before the answer begins: a database that can't serve is a 503, and no empty file.
         first = await run(audit.download, request.scope["auth"].user, wanted, auth.source(request))
+        return csv_answer(auth, audit, wanted, first)
 
-        async def lines() -> AsyncIterator[str]:
-            yield pages.audit_csv(None)
-            rows = first
-            while rows:
-                yield pages.audit_csv(rows)
-                rows = await run(audit.step, wanted, rows[-1].id)
 
-        headers = {"Content-Disposition": 'attachment; filename="audit.csv"'}
-        return StreamingResponse(lines(), headers=headers, media_type="text/csv")
+def csv_answer(auth: EmailAuth, audit: Audit, wanted: Wanted, first: list[Event]) -> Response:
+    """A file of these events, and of all that follow them."""
+    pages, run = auth.templates, auth.db.run
+
+    async def lines() -> AsyncIterator[str]:
+        yield pages.audit_csv(None)
+        rows = first
+        while rows:
+            yield pages.audit_csv(rows)
+            rows = await run(audit.step, wanted, rows[-1].id)
+
+    headers = {"Content-Disposition": 'attachment; filename="audit.csv"'}
+    return StreamingResponse(lines(), headers=headers, media_type="text/csv")

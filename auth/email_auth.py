@@ -26,10 +26,12 @@ from auth.known import NOTICES, Browser
 from auth.mailing import CODE_MAIL, NO_MAIL
 from auth.mailroom import MailQueue, Mailroom
 from auth.needs import Database, Templates
-from auth.networks import Network, client_of, networks_of
+from auth.networks import Network, address_of, client_of, networks_of
 from auth.organisations import Organisations
+from auth.overview import Overview
 from auth.people import People
-from auth.policy import DAY, Policy
+from auth.policy import DAY, Policy, Refused
+from auth.record import FAILED, Hear
 from auth.signin import SignIn
 from auth.tokens import AccessTokens
 
@@ -54,6 +56,7 @@ class EmailAuth:
     cors_origins  origins whose scripts may call /auth and /api; none unless named
     mail_slow   is any mail late? The waiting page then says so, to everybody
     mail        the queue behind `send` (see MailQueue), for the admins' page; without it there is none
+    on_event    on_event(what, how): signing in, for who counts (see record.HEARD). It must not raise
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class EmailAuth:
         cors_origins: Sequence[str] = (),
         mail_slow: Callable[[], bool] = lambda: False,
         mail: MailQueue | None = None,
+        on_event: Hear | None = None,
         policy: Policy | None = None,
         clock: Callable[[], float] = time,
         keys: Keys | None = None,
@@ -83,6 +87,7 @@ class EmailAuth:
             api,
             audit_admin,
             mail_admin,
+            overview_admin,
             person_admin,
             role_admin,
             routes,
@@ -94,8 +99,10 @@ class EmailAuth:
         self.mail_slow = mail_slow
         self.policy = policy or Policy()
         self.keys = keys
-        self.signin = SignIn(db, keys, send, clock, self.policy)
+        self.on_event = on_event
+        self.signin = SignIn(db, keys, send, clock, self.policy, on_event)
         self.audit = Audit(db, keys, clock)
+        self.overview = Overview(db, keys, clock, mail)
         self.organisations = Organisations(db, keys, clock)
         self.people = People(db, keys, clock, self.signin)
         self.mailroom = Mailroom(db, keys, clock, self.signin.limits, mail)
@@ -123,6 +130,7 @@ class EmailAuth:
         tenant_admin.add_routes(app, self)
         role_admin.add_routes(app, self)
         audit_admin.add_routes(app, self)
+        overview_admin.add_routes(app, self)
         if mail is not None:
             mail_admin.add_routes(app, self)
 
@@ -192,6 +200,23 @@ class EmailAuth:
         client, network = networks_of(client_of(peer, forwarded, self._proxies))
         return Source(network, request.state.id, client)
 
+    def failed(self, request: Request, refused: Refused) -> None:
+        """One line for each verification that failed, in a form that stays (docs/observe.md): for fail2ban.
+
+        The only place where a whole client address is written down, since it is what has to be shut out.
+        """
+        if refused.reason in FAILED:
+            peer = request.client.host if request.client else ""
+            forwarded = request.headers.getlist("x-forwarded-for")
+            client = address_of(client_of(peer, forwarded, self._proxies))
+            log.warning("Authentication failed: %s - IP: %s", refused.reason, client)
+            if self.on_event:
+                self.on_event("failed", refused.reason)
+
+    def spent(self) -> dict[str, bool]:
+        """Which shares of the whole site are spent (see Limits.spent)."""
+        return self.signin.limits.spent(self.db, int(self.clock()))
+
     def browser(self, request: Request) -> Browser:
         device = cookies(request.scope, self.cookies).get(self.device_cookie, [])
         return Browser(
@@ -252,6 +277,7 @@ class EmailAuth:
     # ---- housekeeping
     def tidy(self) -> dict[str, int]:
         """Delete rows that have ended, in small steps; how many of each. Call it now and then."""
+        self.overview.close_days()  # before its mails are deleted
         return self.signin.purge()
 
     # ---- the gate before every handler

@@ -36,6 +36,8 @@ MAIL_PAUSED = "sys_mail_paused"
 MAIL_RESUMED = "sys_mail_resumed"
 MAIL_RETRIED = "sys_mail_retried"
 MAIL_DROPPED = "sys_mail_dropped"
+EVENTS_PURGED = "sys_events_purged"
+RESTORED = "sys_restored"
 MAIL_BOUNCED = "sys_mail_bounced"  # its subject does not exist, the provider says
 
 KINDS = (
@@ -67,6 +69,8 @@ KINDS = (
     MAIL_RESUMED,
     MAIL_RETRIED,
     MAIL_DROPPED,
+    EVENTS_PURGED,
+    RESTORED,
     MAIL_BOUNCED,
 )
 
@@ -104,10 +108,13 @@ def record(
     actor: str = "",
     detail: str = "",
     tenant: str = "",
+    seconds: int = 0,
 ) -> None:
     t.q(
-        "insert into events (id, at, kind, actor, subject, network, request_id, detail, tenant)"
-        " values (:id, :now, :kind, :actor, :subject, :network, :request_id, :detail, :tenant)",
+        "insert into events (id, at, kind, actor, subject, network, request_id, detail, tenant,"
+        " seconds)"
+        " values (:id, :now, :kind, :actor, :subject, :network, :request_id, :detail, :tenant,"
+        " :seconds)",
         id=id,
         now=now,
         kind=kind,
@@ -117,21 +124,26 @@ def record(
         request_id=source.request_id,
         detail=detail,
         tenant=tenant,
+        seconds=seconds,
     )
 
 
-def by_day(t: Any, since: str) -> dict[tuple[int, str], int]:
-    """How many sign-ins were asked for, done and failed on each day since an id: (days since 1970, kind) → n."""
+def tally(
+    t: Any, since: str, until: str, kinds: tuple[str, ...]
+) -> list[tuple[int, str, int, int]]:
+    """How many of these four kinds between two ids: (days since 1970, kind, seconds that it took, n)."""
+    a, b, c, d = kinds
     rows = t.q(
-        "select at / 86400 as day, kind, count(*) as n from events where id > :since"
-        " and kind in (:asked, :done, :failed, :failed_last) group by at / 86400, kind",
+        "select at / 86400 as day, kind, seconds, count(*) as n from events where id > :since"
+        " and id < :until and kind in (:a, :b, :c, :d) group by at / 86400, kind, seconds",
         since=since,
-        asked=CODE_REQUESTED,
-        done=LOGIN_SUCCESS,
-        failed=LOGIN_FAIL,
-        failed_last=LOGIN_FAIL_MAX,
+        until=until,
+        a=a,
+        b=b,
+        c=c,
+        d=d,
     )
-    return {(int(row["day"]), row["kind"]): int(row["n"]) for row in rows}
+    return [(int(r["day"]), r["kind"], int(r["seconds"]), int(r["n"])) for r in rows]
 
 
 def about(t: Any, subject: str, limit: int) -> list[Event]:
@@ -165,6 +177,29 @@ _SEARCH = (
     _ALL + " where e.id > :since and e.id < :before and (:kind = '' or e.kind = :kind)"
     " and (:like = '' or lower(e.subject) like :like escape '\\') order by e.id desc limit :limit"
 )
+
+
+_OWN = " where e.tenant = :tenant and e.tenant <> ''"
+_ABOUT_OWN = _ALL + _OWN + " and e.subject = :subject order by e.id desc limit :limit"
+_SEARCH_OWN = (
+    _ALL + _OWN + " and e.id > :since and e.id < :before and (:kind = '' or e.kind = :kind)"
+    " and (:like = '' or lower(e.subject) like :like escape '\\') order by e.id desc limit :limit"
+)
+
+
+def about_in(t: Any, tenant: str, subject: str, limit: int) -> list[Event]:
+    """What one organisation knows of an address, the newest first."""
+    rows = t.q(_ABOUT_OWN, tenant=tenant, subject=subject, limit=limit)
+    return [Event(**row) for row in rows]
+
+
+def search_in(
+    t: Any, tenant: str, query: str, kind: str, since: str, before: str, limit: int
+) -> list[Event]:
+    """As search, of one organisation."""
+    params = {"kind": kind, "like": like(query) if query else "", "limit": limit}
+    rows = t.q(_SEARCH_OWN, tenant=tenant, since=since, before=before or _LAST, **params)
+    return [Event(**row) for row in rows]
 
 
 def search(t: Any, query: str, kind: str, since: str, before: str, limit: int) -> list[Event]:

@@ -40,6 +40,9 @@ class MailQueue(Protocol):
 
     def row(self, id: str) -> dict[str, Any] | None: ...
 
+    def tally(self, since: str, until: str) -> list[tuple[int, str, int]]:
+        """How many between two times, as ids begin: (days since 1970, state, n)."""
+
     def retry(self, id: str) -> bool: ...
 
     def drop(self, id: str) -> bool: ...

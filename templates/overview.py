@@ -5,24 +5,46 @@ from fasthtml.common import *
 from templates.admin import tiles
 from templates.charts import columns, legend, twin
 
-SERIES = (
+SIGN_INS = (
     ("asked", "one", "codes asked for"),
     ("signed_in", "two", "sign-ins"),
     ("wrong", "three", "wrong codes"),
 )
+TIMES = (
+    ("median", "two", "seconds for half of the people"),
+    ("slow", "one", "seconds for nine of ten"),
+)
+MAILS = (
+    ("accepted", "two", "mails accepted by the provider"),
+    ("expired", "one", "mails that were too late to send"),
+    ("dead", "three", "mails refused"),
+)
 
 
 def overview(counts, days):
-    label = "Codes asked for, sign-ins and wrong codes on each of the last 14 days"
-    quiet = not any(day.asked or day.signed_in or day.wrong for day in days)
     return Div(
         H1("Overview"),
         tiles(counts),
-        H2("The last two weeks"),
-        P("Nothing has happened yet.", cls="soft")
-        if quiet
-        else Figure(columns(days, SERIES, label), legend(SERIES), cls="card"),
-        twin(days, SERIES, label),
-        Div(P(A("What happened, one by one", href="/admin/audit")), cls="roads"),
+        P("The last two weeks, in days of UTC.", cls="soft"),
+        chart("Sign-ins", days, SIGN_INS, "Nobody has asked for a code yet."),
+        chart("Time to sign in", days, TIMES, "Nobody has signed in yet."),
+        chart("Mail", days, MAILS, "No mail has left yet."),
+        Div(
+            P(A("What happened, one by one", href="/admin/audit")),
+            cls="roads",
+        ),
         id="overview",
+    )
+
+
+def chart(title, days, series, nothing):
+    """One chart and its table; without figures only words."""
+    if not any(getattr(day, name) for day in days for name, *_ in series):
+        return Section(H2(title), P(nothing, cls="soft"))
+    names = [words for *_, words in series]
+    label = f"{title}: {', '.join(names[:-1])} and {names[-1]} on each of the last 14 days"
+    return Section(
+        H2(title),
+        Figure(columns(days, series, label), legend(series), cls="card"),
+        twin(days, series, label),
     )

@@ -16,11 +16,13 @@ def page(door):
     return BeautifulSoup(answer.text, "html5lib")
 
 
-def table(found):
+def table(found, title="Sign-ins"):
+    """{day: figures} of one chart's table."""
+    section = found.find("h2", string=title).parent
     return {
         cells[0]: tuple(int(c.replace(",", "")) for c in cells[1:])
         for cells in (
-            [td.get_text() for td in tr.find_all("td")] for tr in found.select("tbody tr")
+            [td.get_text() for td in tr.find_all("td")] for tr in section.select("tbody tr")
         )
     }
 
@@ -50,6 +52,57 @@ def test_each_day_has_its_numbers_and_days_without_are_there(house, ada):
     house.clock.advance(20 * DAY)
     admin.sign_in(ADMIN)
     assert table(page(admin)).get("15 Jan 2027") is None
+
+
+def test_how_long_it_takes_people_is_told_by_the_half_and_by_nine_of_ten(house, ada, admin):
+    for seconds in (5, 10, 20, 40, 80, 100, 120, 140, 160, 600):
+        door = house.door()
+        door.ask(ADA)
+        house.clock.advance(seconds)
+        door.enter(door.read_code())
+    # The admin's own took no time: of eleven the sixth, and the tenth.
+    assert table(page(admin), "Time to sign in")["15 Jan 2027"] == (80, 160)
+
+
+def test_mails_are_told_by_what_became_of_them(build):
+    house = build(CODE_TTL_MINUTES="15")
+    house.add(ADA)
+    door = house.door()
+    door.ask(ADA)
+    door.read_code()
+    house.door().ask(ADA)
+    house.clock.advance(1000)  # later than its code
+    house.outbox.drain()
+    admin = house.door()
+    admin.sign_in(ADMIN)
+    assert table(page(admin), "Mail")["15 Jan 2027"] == (2, 1, 0)
+
+
+def test_a_day_that_is_over_is_counted_once_and_for_good(house, ada):
+    door = house.door()
+    door.sign_in(ADA)
+    house.clock.advance(3 * DAY)
+    house.auth.tidy()
+    kept = house.rows("daily")
+    assert {row["n"] for row in kept if row["what"] == "signed_in"} == {0, 1}
+    admin = house.door()
+    admin.sign_in(ADMIN)
+    before = page(admin)
+    house.auth.tidy()
+    assert house.rows("daily") == kept
+    # Figures that are kept need no events: the page says the same without them.
+    assert table(before)["15 Jan 2027"] == (1, 1, 0)
+    assert table(before, "Mail")["15 Jan 2027"] == (1, 0, 0)
+    assert table(before)["18 Jan 2027"] == (1, 1, 0)
+
+
+def test_a_quiet_house_says_so(house, admin):
+    said = page(admin).get_text(" ")
+    assert "No mail has left yet" not in said  # the admin's own did
+    house.clock.advance(20 * DAY)
+    house.auth.tidy()
+    admin.sign_in(ADMIN)
+    assert len(table(page(admin))) == 14
 
 
 def test_the_chart_says_in_words_what_it_draws(house, admin):

@@ -142,6 +142,14 @@ def drop(t: Any, id: str, reply: str) -> bool:
     )
 
 
+def void(t: Any, reply: str) -> None:
+    """Of all that has not left nothing leaves any more."""
+    t.q(
+        "update outbox set state = 'void', reply = :reply where state in ('queued', 'sending')",
+        reply=reply,
+    )
+
+
 def tell(t: Any, name: str, value: str, now: int) -> None:
     """What the workers, or an operator, want the others to know."""
     t.q(
@@ -160,6 +168,17 @@ def untell(t: Any, name: str) -> None:
 def told(db: Any) -> dict[str, tuple[str, int]]:
     """name → (value, when)."""
     return {row["name"]: (row["value"], row["at"]) for row in db.q("select * from outbox_status")}
+
+
+def tally(db: Any, since: str, until: str) -> list[tuple[int, str, int]]:
+    """How many between two ids: (days since 1970, state, n)."""
+    rows = db.q(
+        "select created_at / 86400 as day, state, count(*) as n from outbox"
+        " where id > :since and id < :until group by created_at / 86400, state",
+        since=since,
+        until=until,
+    )
+    return [(int(row["day"]), row["state"], int(row["n"])) for row in rows]
 
 
 def purge(db: Any, before: str, step: int) -> int:

@@ -179,6 +179,10 @@ class Outbox:
     def row(self, id: str) -> Row | None:
         return mailrows.by_id(self.db, id)
 
+    def tally(self, since: str, until: str) -> list[tuple[int, str, int]]:
+        """How many were put between two times, as ids begin: (days since 1970, state, n)."""
+        return mailrows.tally(self.db, since, until)
+
     def retry(self, id: str) -> bool:
         """Try one at once. False when it is over, or its time is."""
         with self.db.tx() as t:
@@ -563,3 +567,10 @@ def _where(error: BaseException) -> str:
 def purge(db: Database, now: float, step: int = 500) -> int:
     """Delete the rows of mails that are over for a week. Says how many."""
     return mailrows.purge(db, f"{int((now - KEPT_SECONDS) * 1000):012x}", step)
+
+
+def running(db: Database, now: float) -> str:
+    """Which process gave a sign of life within half a minute; "" for none."""
+    told = mailrows.told(db).items()
+    names = (name for name, (_, at) in told if name.startswith("worker "))
+    return max((n for n in names if told and dict(told)[n][1] > now - ALIVE_SECONDS), default="")

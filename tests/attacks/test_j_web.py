@@ -9,9 +9,9 @@ from urllib.parse import quote
 
 import pytest
 from fasthtml.common import FastHTML
-from starlette.testclient import TestClient
 
 from auth import MIGRATIONS, EmailAuth, Policy, signed_in
+from auth.testing import client_of
 from templates import Templates
 from tests.attacks.test_d_browser import OURS, fill, snapshot, walk
 from tests.conftest import ADMIN, BASE_URL, SECRET
@@ -642,14 +642,9 @@ class Stranger:
         self.app = app
 
     def browser(self):
-        headers = OURS | {"Accept": "text/html"}
-        return TestClient(
-            self.app,
-            base_url=BASE_URL,
-            follow_redirects=False,
-            raise_server_exceptions=False,
-            headers=headers,
-        )
+        browser = client_of(self.app, BASE_URL, "192.0.2.1")
+        browser.headers |= OURS | {"Accept": "text/html"}
+        return browser
 
     def code(self):
         """Out of the newest mail that has one: what was taken back in the database says nothing."""
