@@ -4,15 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test check bench format
+.PHONY: run test check bench soak format pictures
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.installed .env          ## start the app on http://localhost:5001
 	@exec $(BIN)/python main.py $(ARGS)
 
-test: $(VENV)/.installed-dev          ## SQLite, PostgreSQL and a real browser
-	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \
-		|| { command -v apt-get >/dev/null && (apt-get update -qq; DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium) >/dev/null; } || true
+test: $(VENV)/.installed-dev          ## SQLite, PostgreSQL, a real browser and a real proxy
+	@lacking=""; \
+	command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || lacking="chromium"; \
+	PATH="$$PATH:/usr/sbin" command -v nginx >/dev/null || lacking="$$lacking nginx-light"; \
+	test -z "$$lacking" || { command -v apt-get >/dev/null && (apt-get update -qq; DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$lacking) >/dev/null; } || true
 	@$(BIN)/python -m pytest $(ARGS)
 
 check: $(VENV)/.installed-dev         ## lint, format, types
@@ -26,6 +28,12 @@ format: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev         ## CPU per sign-in, beside a bare hello
 	@$(BIN)/python bench/bench.py run bench/vestibule.toml --cwd . --python $(BIN)/python $(ARGS)
+
+soak: $(VENV)/.installed-dev          ## ten minutes of mixed load: errors, memory, descriptors
+	@$(BIN)/python bench/soak.py $(ARGS)
+
+pictures: $(VENV)/.installed-dev      ## the pictures in docs/, anew
+	@$(BIN)/python docs/pictures.py
 
 .env:
 	@install -m 600 .env.example .env

@@ -3,24 +3,23 @@
 import logging
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
-import anyio
 from fasthtml.common import FastHTML
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from auth import MIGRATIONS, EmailAuth, Policy, Refused, signed_in
+from auth import HEARD, MIGRATIONS, EmailAuth, Policy, Refused, signed_in
 from templates import STATIC, Templates, assets, head
 from utils.chores import with_chore
 from utils.database import Unavailable, connect, migrate
 from utils.logs import setup
 from utils.mailbox import open_mailbox
 from utils.mailer import Sender, mail_transport
+from utils.metrics import Metrics
 from utils.outbox import Outbox, purge
 from utils.server import serve
 from utils.settings import EX_CONFIG, Settings, advice, load
@@ -70,9 +69,10 @@ def build(settings: Settings, clock=time.time, transport=None) -> SimpleNamespac
         lifespan=with_chore(outbox.lifespan, 600, lambda: (auth.tidy(), purge(db, clock()))),
         routes=[Mount("/static", StaticFiles(directory=STATIC))],
     )
+    metrics = Metrics(settings.metrics_token, HEARD) if settings.metrics_token else None
     auth = EmailAuth(
         app,
-        db,
+        metrics.timed(db) if metrics else db,
         templates,
         outbox.put,
         base_url=settings.base_url,
@@ -85,6 +85,7 @@ def build(settings: Settings, clock=time.time, transport=None) -> SimpleNamespac
         cors_origins=settings.cors_origins,
         mail_slow=outbox.slow,
         mail=outbox,
+        on_event=metrics.heard if metrics else None,
         policy=policy,
         clock=clock,
     )
@@ -97,15 +98,11 @@ def build(settings: Settings, clock=time.time, transport=None) -> SimpleNamespac
         app.add_exception_handler(kind, auth.on_error)
     add_pages(app, templates)
 
-    async def ready() -> bool:
-        # A database that fell silent does not answer at all.
-        with anyio.move_on_after(5), suppress(db.Unavailable):
-            await anyio.to_thread.run_sync(db.q, "select 1 as one", abandon_on_cancel=True)
-            return outbox.alive()
-        return False
-
-    url, dev, private = settings.base_url, settings.development, ["/link"]
-    asgi = Shield(app, url, templates.problem, ready, dev, assets(), private, auth.programs)
+    url, dev, ready = settings.base_url, settings.development, outbox.ready
+    paths = ["/link", "/undo_address"], auth.programs, auth.large
+    asgi = Shield(app, url, templates.problem, ready, dev, assets(), *paths)
+    if metrics:
+        asgi = metrics.watch(app, asgi, outbox.queue, auth.spent)
     return SimpleNamespace(app=app, asgi=asgi, auth=auth, db=db, outbox=outbox, templates=templates)
 
 

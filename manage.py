@@ -7,9 +7,12 @@ import logging
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
 
 import click
 
@@ -17,22 +20,31 @@ from auth import MIGRATIONS, Refused
 from auth.addresses import canonical
 from auth.audit import Audit
 from auth.events import Source
+from auth.importing import BAD, Importing, batches, decoded, read
+from auth.inviting import Inviting
 from auth.keys import Keys
+from auth.leaving import MERGED as KEPT
+from auth.leaving import TAKEN_BACK
 from auth.organisations import Organisations
 from auth.people import People
+from auth.retention import LEAST_EVENT_DAYS, MOST_DAYS, Retention
 from auth.signin import SignIn
 from auth.users import active_admins
 from main import OUTBOX_MIGRATIONS, policy_of
+from templates.importing import words_of as outcome_words
 from templates.words import refusal
 from utils import settings as config
-from utils.database import Unavailable, connect, migrate, waiting
+from utils.backup import Unusable, opened, put_back, save
+from utils.database import Tx, Unavailable, above_policies, connect, migrate, waiting
 from utils.mailer import Fault, Message, Nowhere, Sender, mail_transport
-from utils.outbox import Outbox
+from utils.outbox import MERGED, Outbox, restored, running
 from utils.outbox import purge as purge_mails
 from utils.remedies import explain, reminders
 
+ROOMS = (MIGRATIONS, OUTBOX_MIGRATIONS)
 
-@click.group()
+
+@click.group(no_args_is_help=False)
 def commands() -> None:
     """Run Vestibule: people, settings, checks."""
 
@@ -100,6 +112,36 @@ def review_account(address: str, days: float, network: str) -> None:
     click.echo(f"{user.address} can sign in from {network} until {when} UTC with the code {code}.")
 
 
+@commands.command()
+@click.argument("file", type=click.File("rb"))
+@click.option("--tenant", default="", help="the organisation to invite them to, by mail")
+@click.option("--role", default="user", show_default=True, help="where the list names none")
+@click.option("--dry-run", is_flag=True, help="say what would happen, and change nothing")
+def import_users(file: BinaryIO, tenant: str, role: str, dry_run: bool) -> None:
+    """Let everybody in FILE sign in: an address a line, or CSV with a name and a role; - for stdin."""
+    rules = people()
+    inviting = Inviting(rules.db, rules.keys, rules.clock, rules.signin)
+    importing = Importing(rules.db, rules.keys, rules.clock, inviting)
+    where, rows = importing.tenant(tenant), read(decoded(file.read()), role, None)
+    done = []
+    with bar("People")(len(rows)) as shown:
+        for part in batches(rows):
+            if dry_run:
+                done += importing.foresee(part, where)
+            else:
+                done += importing.put(None, part, where, Source())
+            shown.update(len(part))
+    bad = [row for row in done if row.outcome in BAD]
+    for row in bad:
+        what = outcome_words(row.outcome, True)
+        click.echo(f"line {row.line}  {printable(row.address or row.typed)}  {what}")
+    for outcome, n in Counter(row.outcome for row in done).items():
+        click.echo(f"{n} {outcome_words(outcome, not dry_run)}")
+    if bad:
+        lines = "1 line was" if len(bad) == 1 else f"{len(bad)} lines were"
+        raise click.ClickException(f"{lines} not done: mend what is bad, and import it again")
+
+
 def organisations() -> Organisations:
     settings = config.load()
     db = connect(settings.database_url)
@@ -158,15 +200,11 @@ def delete_user(address: str, yes: bool) -> None:
 @click.option("--search", default="", help="only who has this in the name or address")
 def users(search: str) -> None:
     """List the people: address, role, state, last sign-in (UTC), name."""
-    rules, number, pages = people(), 1, 1
-    while number <= pages:
-        found = rules.find(search, number)
-        pages, number = found.pages, number + 1
-        for user in found.users:
-            state = "disabled" if user.disabled_at else "active" if user.activated_at else "invited"
-            last = user.signed_in_at
-            when = datetime.fromtimestamp(last, UTC).strftime("%Y-%m-%d %H:%M") if last else "never"
-            click.echo(f"{user.address}  {user.role}  {state}  {when}  {user.name}".rstrip())
+    for user in people().each(search):
+        state = "disabled" if user.disabled_at else "active" if user.activated_at else "invited"
+        last = user.signed_in_at
+        when = datetime.fromtimestamp(last, UTC).strftime("%Y-%m-%d %H:%M") if last else "never"
+        click.echo(f"{user.address}  {user.role}  {state}  {when}  {user.name}".rstrip())
 
 
 def signin() -> SignIn:
@@ -216,7 +254,7 @@ def sign_out(address: str | None, everybody: bool, yes: bool) -> None:
 def show_events(address: str, since: str) -> None:
     """Print what happened, the oldest first: time (UTC), event, about, network, detail."""
     number, unit = since[:-1], since[-1:]
-    if not number.isdigit() or unit not in ("h", "d") or len(number) > 5:
+    if not (number.isascii() and number.isdigit()) or unit not in ("h", "d") or len(number) > 5:
         raise click.ClickException("--since: write a number of hours or days, such as 12h or 30d")
     rules = signin()
     start = time.time() - int(number) * {"h": 3600, "d": 86400}[unit]
@@ -239,14 +277,92 @@ def printable(text: str) -> str:
 
 
 @commands.command()
-def purge() -> None:
-    """Delete what has ended: counters, sign-ins, sessions, known browsers, reviewers. The app does it by itself, too."""
-    settings = config.load()
-    db = connect(settings.database_url)
-    migrate(db, MIGRATIONS, OUTBOX_MIGRATIONS)
-    rules = SignIn(db, Keys(settings.secret_key), lambda *mail: None, time.time)
-    for name, n in (rules.purge() | {"mails": purge_mails(db, time.time())}).items():
+@click.option(
+    "--events",
+    "event_days",
+    type=click.IntRange(LEAST_EVENT_DAYS, MOST_DAYS),
+    help=f"and the record of what happened before so many days; at least {LEAST_EVENT_DAYS}",
+)
+@click.option(
+    "--never-activated",
+    "idle_days",
+    type=click.IntRange(1, MOST_DAYS),
+    help="and people who were added before so many days and never signed in",
+)
+def purge(event_days: int | None, idle_days: int | None) -> None:
+    """Delete what has ended: counters, sign-ins, sessions, known browsers, reviewers, mails. The app does this by itself, too.
+
+    The record and people go only when they are named. Nobody is named who has a role, runs an organisation or
+    is disabled.
+    """
+    settings, rules = config.load(), signin()
+    db, old = rules.db, Retention(rules.db, rules.keys, time.time)
+    with bar("What has ended")(2) as shown:
+        gone = rules.purge()
+        shown.update(1)
+        gone["mails"] = purge_mails(db, time.time())
+        shown.update(1)
+    if idle_days:
+        gone["people"] = old.forget_never_active(idle_days, settings.admin_emails)
+    if event_days:
+        try:
+            gone["events"] = old.forget_events(event_days, bar("Old events"))
+        except db.errors as error:  # its clock is more than an hour behind ours
+            raise click.ClickException("the database takes these events for younger") from error
+    for name, n in gone.items():
         click.echo(f"{n} {name}")
+
+
+def bar(label: str) -> Callable[[int], Any]:
+    """How far it is, on a terminal alone."""
+
+    def of(length: int) -> Any:
+        hidden = not sys.stderr.isatty()
+        return click.progressbar(length=length, label=label, file=sys.stderr, hidden=hidden)
+
+    return of
+
+
+@commands.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--force", is_flag=True, help="in place of a file that is there")
+def backup(file: Path, force: bool) -> None:
+    """Save what is in the database at this moment to FILE, while the app runs."""
+    with closing(connect(config.load().database_url)) as db:
+        rows = save(db, file, int(time.time()), bar("Saving"), *ROOMS, force=force)
+    click.echo(f"{rows} rows are in {file}. Keep it as safe as the database.")
+
+
+@commands.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--yes", is_flag=True, help="do not ask")
+def restore(file: Path, yes: bool) -> None:
+    """Make the database what it was when FILE was saved. Everybody is signed out, and no old mail goes out.
+
+    What has happened stays in the record. Stop the app before.
+    """
+    config.load()
+    with opened(file, *ROOMS) as found:
+        rules = signin()
+        if running(rules.db, time.time()):
+            raise click.ClickException(
+                "the app seems to run: stop it first (one that was killed counts for half a minute)"
+            )
+        if not yes:
+            click.confirm(f"Put the database back to {at(found.made_at)} UTC?", abort=True)
+
+        def afterwards(t: Tx) -> None:
+            rules.restored(t, found.made_at)
+            restored(t, time.time())
+
+        put_back(rules.db, found, (*KEPT, *MERGED), afterwards, bar("Putting back"))
+        click.echo(
+            f"The database is what it was at {at(found.made_at)} UTC; everybody signs in anew."
+        )
+        undone = Audit(rules.db, rules.keys, time.time).since(found.made_at)
+    for event in reversed([event for event in undone if event.kind in TAKEN_BACK]):
+        told = (at(event.at), event.kind, printable(event.subject), printable(event.detail))
+        click.echo(f"undone: {'  '.join(told)}".rstrip())
 
 
 @commands.command()
@@ -260,6 +376,10 @@ def show_config() -> None:
     """Print every setting as it is understood, secrets masked."""
     for name, value in config.masked(config.load()).items():
         click.echo(f"{name}={value}")
+
+
+class Remark(str):
+    """A finding of doctor that is no fault, and had better be known."""
 
 
 class Ill(Exception):
@@ -286,7 +406,7 @@ def doctor() -> None:
     for examine in (examine_database, examine_mail):
         try:
             for finding in examine(settings):
-                click.echo(f"good  {finding}")
+                click.echo(f"{'note' if isinstance(finding, Remark) else 'good'}  {finding}")
         except Ill as found:
             click.echo(f"bad   {found.name}: {found.why}\n      {found.do}")
             ill.append(found.name)
@@ -299,10 +419,16 @@ def examine_database(settings: config.Settings) -> Iterator[str]:
         db = connect(settings.database_url)
         missing = waiting(db, MIGRATIONS, OUTBOX_MIGRATIONS)
         admins = 0 if missing else active_admins(db)
+        above = above_policies(db)
     except Unavailable as error:
         do = "check that the server runs, or that this process may write the file"
         raise Ill("DATABASE_URL", str(error), do) from error
     yield f"database, {missing} migrations to run at the next start" if missing else "database"
+    if above:
+        yield Remark(
+            "DATABASE_URL: this user is above the policies that keep organisations apart (superuser or"
+            " bypassrls); take one that is not (docs/scale-out.md)"
+        )
     for address in settings.admin_emails:
         if canonical(address) is None:
             raise Ill("ADMIN_EMAILS", f"{address} can't be mailed", "mend or remove it")
@@ -368,8 +494,8 @@ def send_test_mail(address: str) -> None:
 
 
 def run() -> int:
-    # The pool's own warning says less than the line that we print.
-    logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)
+    # What the pool or SQLite have to say says less than the one line that we print.
+    logging.disable(logging.CRITICAL)
     try:
         commands(standalone_mode=False)
     except Refused as refused:
@@ -378,6 +504,10 @@ def run() -> int:
         click.echo(error.format_message(), err=True)
     except click.Abort:
         click.echo("Nothing was changed.", err=True)
+    except UnicodeEncodeError:
+        click.echo("There is a character in it that is none.", err=True)
+    except Unusable as error:
+        click.echo(str(error), err=True)
     except (Unavailable, RuntimeError) as error:
         click.echo(f"DATABASE_URL: {error}", err=True)
     except SystemExit as stop:  # the settings said why

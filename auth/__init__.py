@@ -17,10 +17,12 @@ from auth.caller import Caller, SessionData
 from auth.email_auth import EmailAuth
 from auth.guards import admin_required, confirmed, role_required, signed_in
 from auth.policy import Policy, Refused
+from auth.record import HEARD
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 __all__ = [
+    "HEARD",
     "MIGRATIONS",
     "Caller",
     "EmailAuth",

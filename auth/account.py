@@ -1,4 +1,5 @@
-"""HTTP for one's own account: name and zone, where one is signed in, one's data, the end. The rules are oneself.py's."""
+"""HTTP for one's own account: name and zone, address, where one is signed in, one's data, the end. The rules are
+oneself.py's and moving.py's."""
 
 import json
 from collections.abc import Callable
@@ -8,21 +9,30 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from auth.email_auth import EmailAuth
+from auth.gate import is_htmx
 from auth.guards import LOGIN, confirmed, redirect, signed_in
 from auth.policy import Refused
 from auth.routes import answer, fields
 from auth.typed import safe_next
 
 PATH = "/account"
+UNDO = "/undo_address"
 
 
 def add_routes(app: Any, auth: EmailAuth) -> None:
     rules, pages, run = auth.signin, auth.templates, auth.db.run
 
-    async def draw(request: Request, done: str = "", refused: Refused | None = None) -> Response:
+    async def draw(
+        request: Request,
+        done: str = "",
+        refused: Refused | None = None,
+        place: str = "",
+        typed: str = "",
+    ) -> Response:
+        """`place`: the form that was refused, where it draws that itself."""
         caller = request.scope["auth"]
         own = await run(rules.own, caller.user, caller.session_id)
-        content = pages.account(own, caller, done, refused)
+        content = pages.account(own, caller, done, refused, place, typed)
         return answer(auth, request, "Account", content, refused, "")
 
     async def change(request: Request, act: Callable[..., Any], *args: Any, done: str) -> Response:
@@ -43,6 +53,55 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
         name, zone = await fields(request, "name", "zone")
         return await change(request, rules.rename, name, zone, done="saved")
 
+    # ---- another address
+    @app.post(f"{PATH}/address", before=confirmed)
+    async def account_address(request: Request) -> Response:
+        caller = request.scope["auth"]
+        (email,) = await fields(request, "email")
+        here = caller.session_id
+        try:
+            await run(rules.ask_to_move, caller.user, here, email, auth.browser(request))
+        except Refused as refused:
+            return await draw(request, "", refused, "address", email)
+        if is_htmx(request):
+            return await draw(request, "asked")
+        return redirect(request, f"{PATH}?done=asked")
+
+    @app.post(f"{PATH}/address/code", before=signed_in)
+    async def account_address_code(request: Request) -> Response:
+        caller = request.scope["auth"]
+        (code,) = await fields(request, "code")
+        try:
+            await run(rules.move, caller.user, caller.session_id, code, auth.browser(request))
+        except Refused as refused:
+            auth.failed(request, refused)
+            return await draw(request, "", refused, "code")
+        return redirect(request, f"{PATH}?done=moved")
+
+    @app.get(UNDO)
+    async def undo_page(request: Request) -> Response:
+        """Draws only, as the page of a sign-in's link does: mail scanners open every link."""
+        content = pages.page("Your address", pages.undo(), width="door")
+        return HTMLResponse(content)
+
+    @app.post(UNDO)
+    async def undo_address(request: Request) -> Response:
+        (pasted,) = await fields(request, "token")
+        caller = request.scope["auth"]
+        try:
+            undone = await run(rules.undo_move, pasted, auth.source(request))
+        except Refused as refused:
+            auth.failed(request, refused)
+            return answer(auth, request, "Your address", pages.undo(refused), refused)
+        ended = caller is not None and caller.user.id == undone.user_id
+        if ended:
+            request.scope["auth"] = None  # or the page would have their menu
+        response = answer(auth, request, "Your address", pages.undone(undone.address))
+        if ended:
+            auth.dismiss(response, everywhere=True)
+        return response
+
+    # ---- where one is signed in
     @app.post(f"{PATH}/sessions/{{id}}/end", before=signed_in)
     async def account_end_session(request: Request) -> Response:
         return await change(request, rules.end_one, request.path_params["id"], done="ended")
@@ -52,6 +111,7 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
         here = request.scope["auth"].session_id
         return await change(request, rules.end_others, here, done="others")
 
+    # ---- organisations
     @app.post(f"{PATH}/tenant", before=signed_in)
     async def account_tenant(request: Request) -> Response:
         caller = request.scope["auth"]
@@ -64,9 +124,18 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
 
     @app.post(f"{PATH}/leave", before=signed_in)
     async def account_leave(request: Request) -> Response:
-        (tenant,) = await fields(request, "tenant")
-        return await change(request, rules.leave, tenant, done="left")
+        caller = request.scope["auth"]
+        tenant, sure = await fields(request, "tenant", "sure")
+        if sure == "yes":
+            return await change(request, rules.leave, tenant, done="left")
+        try:
+            found = await run(rules.membership, caller.user, tenant)
+        except Refused as refused:
+            return await draw(request, refused=refused)
+        content = pages.leave_sure(found)
+        return HTMLResponse(pages.page("Account", content, caller=caller, width="door"))
 
+    # ---- one's data, and the end
     @app.post(f"{PATH}/data", before=confirmed)
     async def account_data(request: Request) -> Response:
         found = await run(rules.download, request.scope["auth"].user, auth.source(request))

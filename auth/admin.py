@@ -1,15 +1,15 @@
 """HTTP for admins: the list of people and what may be done with them. The rules are people.py's."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from auth.email_auth import EmailAuth
-from auth.gate import is_htmx
-from auth.guards import admin_required, to_confirm
+from auth.gate import is_htmx, wants_json
+from auth.guards import Guard, admin_required, no_access, redirect, to_confirm
 from auth.policy import Refused
 from auth.routes import answer, fields
 
@@ -18,17 +18,27 @@ def page_number(text: str) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 8 else 1
 
 
+def to_own_part(request: Request) -> Response:
+    """Who runs an organisation has a part of these pages."""
+    caller = request.scope["auth"]
+    if caller.runs(caller.tenant) and not wants_json(request):
+        return redirect(request, f"/admin/organisations/{caller.tenant}")
+    return no_access(request)
+
+
+at_the_front = Guard("admin_required", lambda caller: caller.is_admin, to_own_part)
+
+
 def add_routes(app: Any, auth: EmailAuth) -> None:
     people, pages, run = auth.people, auth.templates, auth.db.run
 
     async def draw(
         request: Request,
-        query: str = "",
-        number: int = 1,
+        asked: Mapping[str, str],
         refused: Refused | None = None,
         notice: tuple[str, str] | None = None,
     ) -> Response:
-        found = await run(people.find, query, number)
+        found = await run(people.page, asked)
         bouncing = await run(auth.mailroom.bouncing, [user.address for user in found.users])
         caller = request.scope["auth"]
         content = pages.people(found, caller, refused, notice, bouncing)
@@ -36,18 +46,19 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
 
     async def change(request: Request, act: Callable[..., Any], *args: Any, done: str) -> Response:
         """Do it, then show the list as it was: the fragment for htmx, a 303 without."""
-        query, number = await fields(request, "q", "page")
+        # As a query of the list's own page: its filters have names that these forms use, too.
+        (place,) = await fields(request, "list")
+        asked = {k: v for k, v in parse_qsl(place) if k in people.ASKED}
         try:
             user = await run(act, request.scope["auth"].user, *args, auth.source(request))
         except Refused as refused:
             refused.facts["typed"] = args  # nobody types it twice
-            return await draw(request, query, page_number(number), refused)
+            return await draw(request, asked, refused)
         if is_htmx(request):
-            return await draw(request, query, page_number(number), notice=(done, user.address))
-        where = {"q": query, "page": page_number(number), "done": done, "id": user.id}
-        return RedirectResponse(f"/admin?{urlencode(where)}", 303)
+            return await draw(request, asked, notice=(done, user.address))
+        return RedirectResponse(f"/admin?{urlencode(asked | {'done': done, 'id': user.id})}", 303)
 
-    @app.get("/admin", before=admin_required)
+    @app.get("/admin", before=at_the_front)
     async def admin_people(request: Request) -> Response:
         params = request.query_params
         notice = None
@@ -55,8 +66,7 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
             notice = await run(people.notice, params["done"], params.get("id", ""))
         if params.get("done") == "deleted":
             notice = ("deleted", "")
-        page = page_number(params.get("page", ""))
-        return await draw(request, params.get("q", ""), page, notice=notice)
+        return await draw(request, params, notice=notice)
 
     @app.post("/admin/people", before=admin_required)
     async def admin_add(request: Request) -> Response:

@@ -85,6 +85,7 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
             except Malformed as bad:
                 return problem(MALFORMED[bad.code], code=bad.code, detail=str(bad))
             except Refused as refused:
+                auth.failed(request, refused)
                 return refusal(refused)
 
         return answering

@@ -122,7 +122,7 @@ class Arriving(Desk):
 
     def _signs_up(self, t: Any, address: str, now: int, source: Source) -> bool:
         """Add whoever may sign up; True when they may, also when another request was faster."""
-        if not self._may_sign_up(address):
+        if not self._may_sign_up(t, address):
             return False
         if users.add(t, self.keys.new_id(), address, "", "user", now):
             self._record(t, events.USER_CREATED, address, source, detail="sign-up")

@@ -6,9 +6,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from auth.audit import Audit, Wanted
+from auth.audit import Audit, Part, Wanted
 from auth.email_auth import EmailAuth
-from auth.events import Event
 from auth.guards import admin_required, confirmed
 from auth.routes import answer, fields
 
@@ -35,16 +34,17 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
         return csv_answer(auth, audit, wanted, first)
 
 
-def csv_answer(auth: EmailAuth, audit: Audit, wanted: Wanted, first: list[Event]) -> Response:
+def csv_answer(auth: EmailAuth, audit: Audit, wanted: Wanted, first: Part) -> Response:
     """A file of these events, and of all that follow them."""
     pages, run = auth.templates, auth.db.run
 
     async def lines() -> AsyncIterator[str]:
         yield pages.audit_csv(None)
-        rows = first
-        while rows:
-            yield pages.audit_csv(rows)
-            rows = await run(audit.step, wanted, rows[-1].id)
+        part = first
+        yield pages.audit_csv(part.rows)
+        while part.before:
+            part = await run(audit.step, wanted, part.before)
+            yield pages.audit_csv(part.rows)
 
     headers = {"Content-Disposition": 'attachment; filename="audit.csv"'}
     return StreamingResponse(lines(), headers=headers, media_type="text/csv")

@@ -8,6 +8,7 @@ from auth.purging import purge as walk
 # Purposes; part of what the code is derived from.
 SIGN_IN = "sign-in"
 APP_SIGN_IN = "app sign-in"
+MOVE = "another address"  # opens nothing: see moving.py
 
 
 class Challenge(NamedTuple):

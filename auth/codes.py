@@ -6,7 +6,7 @@ from typing import Any
 from auth import challenges, events
 from auth.addresses import masked
 from auth.arriving import Arrival, Arriving
-from auth.challenges import Challenge
+from auth.challenges import APP_SIGN_IN, SIGN_IN, Challenge
 from auth.events import Source
 from auth.keys import LONG_CODE_CHARS, digest, same
 from auth.known import Browser
@@ -16,11 +16,27 @@ from auth.typed import tidy_code, tidy_long_code
 
 log = logging.getLogger("auth.signin")
 
+SIGN_INS = (SIGN_IN, APP_SIGN_IN)
+
 
 class Codes(Arriving):
     def verify_code(self, typed: str, timezone: str, browser: Browser) -> Arrival:
         """Spend one guess; when it is right, the challenge becomes a session."""
-        token, now = browser.signin, int(self.clock())
+        challenge, reached = self._guessed(typed, browser.signin, SIGN_INS, browser.source)
+        arrival = self._admit(challenge, None, timezone, browser, int(self.clock()))
+        # The right code of an address that may not sign in; nobody was mailed it.
+        if arrival is None:
+            raise self._wrong(challenge, reached, browser.source)
+        return arrival
+
+    def _guessed(
+        self, typed: str, token: str | None, purposes: tuple[str, ...], source: Source
+    ) -> tuple[Challenge, list[Reached]]:
+        """The challenge of `token` whose code was typed, and what the guess would have reached.
+
+        What a challenge is for is part of its code; one for something else counts the guess, and is wrong.
+        """
+        now = int(self.clock())
         long = tidy_long_code(typed)
         code = long or self._tidy(typed, token)  # what can't be a code costs no try
         if token is None:
@@ -29,7 +45,7 @@ class Codes(Arriving):
         # along. Kill -9 can't undo it.
         with self.db.tx(durable=False) as t:
             challenge = self._spend(t, token, now, link_only=bool(long))
-            reached = self.limits.guess(t, challenge, browser.source, now) if challenge else None
+            reached = self.limits.guess(t, challenge, source, now) if challenge else None
             if challenge and reached is None:
                 challenges.switch_to_link(t, challenge.id)
         if challenge is None:
@@ -41,13 +57,10 @@ class Codes(Arriving):
         if expected is None:  # its key is gone
             raise Refused("code_expired", address=challenge.address, next_path=challenge.next_path)
         # Of a code that no mail could leave for, nobody knows: guesses cost their mail, too.
-        if not same(code, expected) or not (challenge.mailed or long):
-            raise self._wrong(challenge, reached, browser.source)
-        arrival = self._admit(challenge, None, timezone, browser, now)
-        # The right code of an address that may not sign in; nobody was mailed it.
-        if arrival is None:
-            raise self._wrong(challenge, reached, browser.source)
-        return arrival
+        known = challenge.purpose in purposes and (challenge.mailed or long)
+        if not same(code, expected) or not known:
+            raise self._wrong(challenge, reached, source)
+        return challenge, reached
 
     def _tidy(self, typed: str, token: str | None) -> str:
         try:
@@ -76,7 +89,8 @@ class Codes(Arriving):
             self.policy.tries_per_challenge - challenge.total_tries,
         )
         kind = events.LOGIN_FAIL if left else events.LOGIN_FAIL_MAX
-        self._record(self.db, kind, challenge.address, source)
+        lane = "long code" if challenge.link_only else "known browser" if challenge.device else ""
+        self._record(self.db, kind, challenge.address, source, detail=lane)
         self.limits.say(self.db, reached, source)
         log.info("wrong code for %s, %d tries left", masked(challenge.address), left)
         return Refused("code_wrong" if left else "code_wrong_last", tries_left=left)

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from auth import challenges, events, tenants, users
+from auth import challenges, events, moves, tenants, users
 from auth.events import Source
 from auth.keys import Keys, digest
 from auth.known import KnownBrowsers
 from auth.limits import Limits, Person, Reached
 from auth.policy import Policy, Refused
-from auth.record import Record
+from auth.record import Hear, Record
 from auth.users import User
 from auth.validity import Validity
 
@@ -23,7 +23,8 @@ from auth.validity import Validity
 class Desk:
     """All that the rules need, as parameters: time, chance and sending included.
 
-    `send(t, kind, ref, not_after)` queues a mail in transaction t.
+    `send(t, kind, ref, not_after)` queues a mail in transaction t. `hear(what, how)` is told what happened
+    (see record.HEARD), once it is committed; it must not raise.
     """
 
     db: Any
@@ -31,10 +32,11 @@ class Desk:
     send: Callable[[Any, str, str, int], None]
     clock: Callable[[], float]
     policy: Policy = field(default_factory=Policy)
+    hear: Hear | None = None
 
     @cached_property
     def _record(self) -> Record:
-        return Record(self.keys, self.clock)
+        return Record(self.keys, self.clock, self.hear)
 
     @cached_property
     def limits(self) -> Limits:
@@ -57,13 +59,14 @@ class Desk:
     # ---- who may sign in
     def _person(self, t: Any, address: str, device: str) -> Person:
         user = users.by_address(t, address)
-        return Person(address, device, user is not None, self._welcome(user, address))
+        return Person(address, device, user is not None, self._welcome(t, user, address))
 
     def _may_sign_in(self, t: Any, address: str) -> bool:
-        return self._welcome(users.by_address(t, address), address)
+        return self._welcome(t, users.by_address(t, address), address)
 
-    def _welcome(self, user: User | None, address: str) -> bool:
-        return user.disabled_at is None if user else self._may_sign_up(address)
+    def _welcome(self, t: Any, user: User | None, address: str) -> bool:
+        new = self._may_sign_up(t, address)  # asked for everybody: the same work
+        return user.disabled_at is None if user else new
 
     def _may_work_in(self, t: Any, user: User, tenant: str) -> bool:
         """Is it an organisation of theirs, or none ("")? Site admins pass everywhere, where there is a place."""
@@ -75,10 +78,14 @@ class Desk:
             return True
         return user.role == "admin" and tenants.by_id(t, tenant) is not None
 
-    def _may_sign_up(self, address: str) -> bool:
+    def _may_sign_up(self, t: Any, address: str) -> bool:
         domain = address.rpartition("@")[2]
         domains = self.policy.signup_domains
-        return self.policy.signup == "open" and (not domains or domain in domains)
+        if self.policy.signup != "open" or (domains and domain not in domains):
+            return False
+        # Whose account was moved to another address would make a new one here, and could not take the
+        # old one back.
+        return not moves.kept(t, address, int(self.clock()))
 
     def _limit_reached(self, t: Any, reached: Reached, source: Source) -> None:
         self._record(t, events.LIMIT_REACHED, reached.subject, source, detail=reached.what)

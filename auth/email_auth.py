@@ -21,9 +21,11 @@ from auth.audit import Audit
 from auth.caller import Caller, SessionData
 from auth.events import Source
 from auth.gate import PROGRAMS, Gate, cookies, is_htmx, problem, wants_json
+from auth.importing import MAX_FORM, Importing
+from auth.inviting import INVITATION, Inviting
 from auth.keys import Keys, digest, looks_like_device_secret, looks_like_token, split_device
 from auth.known import NOTICES, Browser
-from auth.mailing import CODE_MAIL, NO_MAIL
+from auth.mailing import ARRIVED, CODE_MAIL, MOVE_MAIL, MOVED, NO_MAIL
 from auth.mailroom import MailQueue, Mailroom
 from auth.needs import Database, Templates
 from auth.networks import Network, address_of, client_of, networks_of
@@ -37,6 +39,7 @@ from auth.tokens import AccessTokens
 
 log = logging.getLogger("auth")
 
+INVITATIONS, IMPORT = "/invitations", "/admin/people/import"
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -86,6 +89,8 @@ class EmailAuth:
             admin,
             api,
             audit_admin,
+            import_admin,
+            invite_admin,
             mail_admin,
             overview_admin,
             person_admin,
@@ -105,14 +110,18 @@ class EmailAuth:
         self.overview = Overview(db, keys, clock, mail)
         self.organisations = Organisations(db, keys, clock)
         self.people = People(db, keys, clock, self.signin)
+        self.inviting = Inviting(db, keys, clock, self.signin)
+        self.importing = Importing(db, keys, clock, self.inviting)
         self.mailroom = Mailroom(db, keys, clock, self.signin.limits, mail)
         self._secure, self._proxies, self._told = secure, tuple(trusted_proxies), False
         prefix = "__Host-" if secure else ""
         self.session_cookie, self.signin_cookie = f"{prefix}session", f"{prefix}signin"
         self.device_cookie = f"{prefix}device"
-        self.programs = PROGRAMS
+        self.programs, self.large = PROGRAMS, {IMPORT: MAX_FORM}
         self.cookies = (self.session_cookie, self.signin_cookie, self.device_cookie)
         self._link_url = f"{base_url}/link#"
+        self._invitations_url = f"{base_url}{INVITATIONS}"
+        self._undo_url = f"{base_url}/undo_address#"
         self._app_link_url = f"{app_link_url}#" if app_link_url else self._link_url
         self.name, self.cors_origins = name, frozenset(cors_origins)
         self.tokens = AccessTokens(keys, base_url, self.policy.access_seconds)
@@ -126,15 +135,17 @@ class EmailAuth:
         api.add_routes(app, self)
         account.add_routes(app, self)
         admin.add_routes(app, self)
+        import_admin.add_routes(app, self)
         person_admin.add_routes(app, self)
         tenant_admin.add_routes(app, self)
+        invite_admin.add_routes(app, self)
         role_admin.add_routes(app, self)
         audit_admin.add_routes(app, self)
         overview_admin.add_routes(app, self)
         if mail is not None:
             mail_admin.add_routes(app, self)
 
-    notices = NOTICES  # kinds of mail that nobody waits for
+    notices = (*NOTICES, MOVED, ARRIVED, INVITATION)  # kinds of mail that nobody waits for
 
     def letter(self, kind: str, ref: str) -> Any:
         """The mail of one outbox row, made at the moment of sending; None when none is due."""
@@ -155,6 +166,17 @@ class EmailAuth:
             # From BASE_URL, never from a request: a Host header is whatever its sender likes.
             link = found.link and self._link_of(found.app) + found.link
             return self.templates.code_letter(*found._replace(link=link))
+        if kind == INVITATION:
+            asked = self.inviting.letter(ref)
+            url = self._invitations_url
+            return self.templates.invitation_letter(*asked, url) if asked else None
+        if kind == MOVE_MAIL:
+            code = self.signin.move_mail(ref)
+            return self.templates.move_letter(*code) if code else None
+        if kind in (MOVED, ARRIVED):
+            news = self.signin.move_notice(kind, ref)
+            link = f"{self._undo_url}{news.undo}" if news and news.undo else ""
+            return news and self.templates.notice_letter(kind, *news._replace(undo=link))
         if kind in self.notices:
             told = self.signin.known.notice(ref)
             return self.templates.notice_letter(kind, *told) if told else None

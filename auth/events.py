@@ -3,9 +3,11 @@
 Kinds follow the OWASP logging vocabulary where it has a word.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from auth.purging import purge as walk
 from auth.typed import like
 
 CODE_REQUESTED = "authn_code_requested"
@@ -23,6 +25,9 @@ USER_DISABLED = "user_disabled"
 USER_ENABLED = "user_enabled"
 REVIEW_ACCOUNT = "user_review_account"
 USER_UPDATED = "user_updated"
+ADDRESS_ASKED = "user_address_asked"
+ADDRESS_CHANGED = "user_address_changed"
+ADDRESS_RESTORED = "user_address_restored"
 DATA_EXPORTED = "user_data_exported"
 ROLE_CHANGED = "privilege_permissions_changed"
 ROLE_SAVED = "role_saved"
@@ -32,6 +37,10 @@ TENANT_RENAMED = "tenant_renamed"
 TENANT_DELETED = "tenant_deleted"
 MEMBER_ADDED = "member_added"
 MEMBER_REMOVED = "member_removed"
+INVITATION_SENT = "invitation_sent"
+INVITATION_ACCEPTED = "invitation_accepted"
+INVITATION_DECLINED = "invitation_declined"
+INVITATION_WITHDRAWN = "invitation_withdrawn"
 MAIL_PAUSED = "sys_mail_paused"
 MAIL_RESUMED = "sys_mail_resumed"
 MAIL_RETRIED = "sys_mail_retried"
@@ -56,6 +65,9 @@ KINDS = (
     USER_ENABLED,
     REVIEW_ACCOUNT,
     USER_UPDATED,
+    ADDRESS_ASKED,
+    ADDRESS_CHANGED,
+    ADDRESS_RESTORED,
     DATA_EXPORTED,
     ROLE_CHANGED,
     ROLE_SAVED,
@@ -65,6 +77,10 @@ KINDS = (
     TENANT_DELETED,
     MEMBER_ADDED,
     MEMBER_REMOVED,
+    INVITATION_SENT,
+    INVITATION_ACCEPTED,
+    INVITATION_DECLINED,
+    INVITATION_WITHDRAWN,
     MAIL_PAUSED,
     MAIL_RESUMED,
     MAIL_RETRIED,
@@ -128,6 +144,21 @@ def record(
     )
 
 
+def before(t: Any, id: str) -> int:
+    """How many are older than an id."""
+    return int(t.q("select count(*) as n from events where id < :id", id=id)[0]["n"])
+
+
+_LOOK = "select id as key from events where id > :after and id < :before order by id limit :step"
+_PURGE = "delete from events where id > :start and id <= :after and id < :before returning id"
+
+
+def purge(db: Any, before: str, step: int, told: Callable[[int], object]) -> int:
+    """Delete those that are older than an id, and tell of each step. The trigger lets none go that is
+    younger than 90 days."""
+    return walk(db, _LOOK, _PURGE, step, told, before=before)
+
+
 def tally(
     t: Any, since: str, until: str, kinds: tuple[str, ...]
 ) -> list[tuple[int, str, int, int]]:
@@ -172,17 +203,27 @@ _ALL = (
 )
 _LAST = "z"  # greater than any id
 _ABOUT = _ALL + " where e.subject = :subject order by e.id desc limit :limit"
-# One statement for all that may be asked for: the primary key finds the period, and "" asks for nothing.
-_SEARCH = (
-    _ALL + " where e.id > :since and e.id < :before and (:kind = '' or e.kind = :kind)"
-    " and (:like = '' or lower(e.subject) like :like escape '\\') order by e.id desc limit :limit"
+# Index events_rare knows all but these, and only where a statement says so in its very words.
+COMMON = (CODE_REQUESTED, LOGIN_SUCCESS, LOGIN_FAIL, LOGOUT)
+_RARE = "e.kind = :kind and e.kind not in " + str(COMMON)
+# One lower end, since an index takes no more: the period's, or where a look ends.
+_BETWEEN = "e.id >= :since and e.id < :before"
+_REACH = "select e.id from events e where {walk} order by e.id desc limit 1 offset :look"
+_SEARCH = _ALL + " where {walk}{rest} order by e.id desc limit :limit"
+
+
+_OWN = (
+    "select e.id, e.at, e.kind, case when u.role = 'admin' and m.user_id is null then ''"
+    " else coalesce(u.address, e.actor) end as actor, e.subject, case when m.user_id is null then ''"
+    " else e.network end as network, e.request_id, e.detail, e.tenant, g.name as organisation"
+    " from events e join tenants g on g.id = e.tenant"
+    " left join users u on u.id = e.actor"
+    " left join memberships m on m.tenant_id = e.tenant and m.user_id = e.actor"
+    " where e.tenant = :tenant and e.tenant <> ''"
 )
-
-
-_OWN = " where e.tenant = :tenant and e.tenant <> ''"
-_ABOUT_OWN = _ALL + _OWN + " and e.subject = :subject order by e.id desc limit :limit"
+_ABOUT_OWN = _OWN + " and e.subject = :subject order by e.id desc limit :limit"
 _SEARCH_OWN = (
-    _ALL + _OWN + " and e.id > :since and e.id < :before and (:kind = '' or e.kind = :kind)"
+    _OWN + " and e.id > :since and e.id < :before and (:kind = '' or e.kind = :kind)"
     " and (:like = '' or lower(e.subject) like :like escape '\\') order by e.id desc limit :limit"
 )
 
@@ -202,8 +243,54 @@ def search_in(
     return [Event(**row) for row in rows]
 
 
-def search(t: Any, query: str, kind: str, since: str, before: str, limit: int) -> list[Event]:
-    """Those with `query` in their subject, of one kind, with ids between, the newest first. "" for any."""
-    params = {"kind": kind, "like": like(query) if query else "", "limit": limit}
-    rows = t.q(_SEARCH, since=since, before=before or _LAST, **params)
+@dataclass(frozen=True)
+class Sought:
+    """Which events. "" for any."""
+
+    subject: str = ""  # exactly
+    part: str = ""  # somewhere in their subject
+    kind: str = ""
+
+    @property
+    def _walk(self) -> str:
+        """What an index finds: those of one subject, of a kind that is rare, or all; the newest first."""
+        if self.subject:
+            return f"e.subject = :subject and {_BETWEEN}"
+        return f"{_RARE} and {_BETWEEN}" if self._rare else _BETWEEN
+
+    @property
+    def _rest(self) -> str:
+        """What each row is asked on that walk."""
+        kind = " and e.kind = :kind" if self.kind and not self._rare else ""
+        return kind + (" and lower(e.subject) like :like escape '\\'" if self.part else "")
+
+    @property
+    def _rare(self) -> bool:
+        return bool(self.kind) and self.kind not in COMMON and not self.subject
+
+
+def is_known(t: Any, subject: str) -> bool:
+    """Has anything happened to exactly this one?"""
+    sql = "select 1 from events where subject = :subject limit 1"
+    return bool(t.q(sql, subject=subject))
+
+
+def reach(t: Any, sought: Sought, since: str, before: str, look: int) -> str:
+    """The last of `look` rows that a search would read; "" when it may read all."""
+    if not sought._rest:
+        return ""
+    sql = _REACH.format(walk=sought._walk)
+    rows = t.q(sql, look=look - 1, **_named(sought, since, before))
+    return str(rows[0]["id"]) if rows else ""
+
+
+def search(t: Any, sought: Sought, since: str, before: str, limit: int) -> list[Event]:
+    """Those from one id on and before another ("": to the newest), the newest first."""
+    sql = _SEARCH.format(walk=sought._walk, rest=sought._rest)
+    rows = t.q(sql, limit=limit, **_named(sought, since, before))
     return [Event(**row) for row in rows]
+
+
+def _named(sought: Sought, since: str, before: str) -> dict[str, str]:
+    named = {"subject": sought.subject, "kind": sought.kind, "like": like(sought.part)}
+    return named | {"since": since, "before": before or _LAST}

@@ -101,6 +101,12 @@ class Limits:
         until = max(last, default=0)
         return until if until > now + MINUTE else 0
 
+    def move(self, t: Any, person: str, now: int) -> None:
+        """Count a mail that a person asks for to an address that is not theirs: or anybody who is signed in
+        could have strangers mailed all day. Raises Refused `too_many_moves`."""
+        counts = self._counts("moves", self.policy.moves, person)
+        self._must_have(t, counts, budgets.take(t, counts, now), "too_many_moves", now)
+
     def link_only(self, t: Any, address: str, device: str, now: int) -> bool:
         """Are six digits switched off for this address, from this lane?"""
         return bool(budgets.full(t, self._wrong(address, device), now))
@@ -127,6 +133,12 @@ class Limits:
         if any(count not in account for count in last):
             reached.append(Reached("wrong codes of the whole site", ""))
         return reached
+
+    def spent(self, t: Any, now: int) -> dict[str, bool]:
+        """Which shares of the whole site are spent, so that unknown browsers get no code, or no mail."""
+        shares = {"wrong codes": self._site(), "mails": self._site_mails(True)}
+        full = budgets.full(t, [c for counts in shares.values() for c in counts], now)
+        return {name: any(c.key in full for c in counts) for name, counts in shares.items()}
 
     def wrong_link(self, t: Any, source: Source, now: int) -> None:
         """Count what was no link of ours. Raises Refused `too_many_wrong`."""
@@ -160,6 +172,24 @@ class Limits:
         """May a notice of this kind go to this person? One a day tells enough."""
         counts = self._counts(kind, self.policy.notices, address)
         return len(budgets.take(t, counts, now)) == len(counts)
+
+    # ---- inviting
+    def invites(self, t: Any, tenant: str, now: int) -> None:
+        """Count one more invitation of this organisation. Raises Refused `too_many_invitations`."""
+        counts = self._counts("invites", self.policy.invitations, tenant)
+        self._must_have(t, counts, budgets.take(t, counts, now), "too_many_invitations", now)
+
+    def invitation(self, t: Any, address: str, now: int) -> bool:
+        """May the mail of an invitation leave for this address? As many as codes, counted apart from them: or
+        whoever runs an organisation could spend the mails that a person signs in with."""
+        windows, times = self.policy.mails_per_address, self.policy.aliases
+        own = self._counts("invitations", windows, address)
+        boxes = self._counts("invitations of aliases", windows, mailbox_of(address), times=times)
+        got = budgets.take(t, [*own, *boxes], now)
+        if len(got) == len(own) + len(boxes):
+            return True
+        budgets.give_back(t, [count for count in (*own, *boxes) if count.key in got], now)
+        return False
 
     # ---- addresses that do not exist
     def bounced(self, t: Any, address: str, now: int) -> bool:

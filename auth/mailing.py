@@ -10,6 +10,9 @@ from auth.limits import Mail
 
 # Kinds of letters.
 CODE_MAIL = "code"
+MOVE_MAIL = "move"  # the code that makes an address a person's
+# Notices of a change of address: to the one before, and to the new one.
+MOVED, ARRIVED = "address_changed", "address_new"
 NO_MAIL = "none"  # nothing is due; the same row and the same work as for a mail that is
 
 
@@ -48,7 +51,7 @@ class Mailing(Desk):
         if not challenge or challenge.used_at is not None:
             return None
         user = users.by_address(self.db, challenge.address)
-        if not self._welcome(user, challenge.address):
+        if not self._welcome(self.db, user, challenge.address):
             return None
         coded = not challenge.link_only and challenge.expires_at > now
         linked = challenge.linked and challenge.link_expires_at > now

@@ -10,18 +10,19 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from auth import challenges, events, users
+from auth import challenges, events, moves, users
 from auth.addresses import masked
 from auth.events import Source
 from auth.keys import digest
 from auth.limits import Limits
-from auth.mailing import CODE_MAIL, NO_MAIL
+from auth.mailing import CODE_MAIL, MOVE_MAIL, MOVED, NO_MAIL
 from auth.office import PAGE_SIZE, Office, page_of, still_admin
 from auth.users import User
 
 STATES = ("queued", "sending", "accepted", "expired", "dead", "void")
 OPEN = ("queued", "sending")
 REPLY_CHARS = 200
+LISTED = 10_000  # the newest; leaving out a week of them takes as long as reading them
 
 # A provider may quote what it was sent. Vestibule's own transports have masked that already; another
 # app's queue may not.
@@ -88,6 +89,11 @@ class MailPage:
         return sum(self.counts[state] for state in OPEN)
 
     @property
+    def older(self) -> int:
+        """How many are not in the list."""
+        return max(0, self.total - LISTED)
+
+    @property
     def mark(self) -> str:
         """Changes whenever something changes that is shown."""
         return digest(repr(self))[:16]
@@ -107,7 +113,7 @@ class Mailroom(Office):
         counts = {name: queue.states.get(name, 0) for name in STATES}
         state = state if state in STATES else ""
         total = counts[state] if state else sum(counts.values())
-        page, pages, before = page_of(page, total)
+        page, pages, before = page_of(page, min(total, LISTED))
         found = self._queue.rows([state] if state else [], PAGE_SIZE, before)
         return MailPage(
             rows=self._shown(found),
@@ -160,8 +166,11 @@ class Mailroom(Office):
     def _recipient(self, kind: str, ref: str) -> str:
         """The address of a mail, or "" when its sign-in or its person is gone."""
         found: Any
-        if kind in (CODE_MAIL, NO_MAIL):
-            found = challenges.by_id(self.db, ref)
+        if kind == MOVED:  # to the address that they have left
+            move = moves.by_id(self.db, ref.partition(":")[0])
+            return move.old_address if move else ""
+        if kind in (CODE_MAIL, NO_MAIL, MOVE_MAIL):
+            found = challenges.by_id(self.db, ref.partition(":")[0])
         else:  # a notice: its person, and when
             found = users.by_id(self.db, ref.partition(":")[0])
         return found.address if found else ""

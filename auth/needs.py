@@ -1,6 +1,6 @@
 """What auth needs of the rooms that it does not know: a database, and the words and pages."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -14,7 +14,11 @@ class Database(Protocol):
     def q(self, sql: str, **params: Any) -> list[dict[str, Any]]: ...
 
     def tx(
-        self, lock: int | None = None, *, durable: bool = True
+        self,
+        lock: int | None = None,
+        *,
+        durable: bool = True,
+        settings: Mapping[str, str] | None = None,
     ) -> AbstractContextManager[Any]: ...
 
     async def run(self, f: Callable[..., Any], *args: Any, **kw: Any) -> Any: ...
@@ -47,7 +51,25 @@ class Templates(Protocol):
 
     def problem(self, what: int | str, request_id: str = "", caller: Any = None) -> Any: ...
 
-    def account(self, own: Any, caller: Any, done: str = "", refused: Any = None) -> Any: ...
+    def account(
+        self,
+        own: Any,
+        caller: Any,
+        done: str = "",
+        refused: Any = None,
+        place: str = "",
+        typed: str = "",
+    ) -> Any: ...
+
+    def leave_sure(self, membership: Any) -> Any: ...
+
+    def undo(self, refused: Any = None) -> Any: ...
+
+    def undone(self, address: str) -> Any: ...
+
+    def move_letter(
+        self, address: str, code: str, asked_at: int, timezone: str, asked_by: str
+    ) -> Any: ...
 
     def delete_sure(self, caller: Any) -> Any: ...
 
@@ -73,9 +95,27 @@ class Templates(Protocol):
 
     def tenant_sure(self, page: Any) -> Any: ...
 
+    def member_page(self, page: Any, caller: Any, done: str = "", refused: Any = None) -> Any: ...
+
+    def member_sure(self, page: Any, caller: Any) -> Any: ...
+
+    def invitations_page(
+        self, page: Any, caller: Any, done: str = "", refused: Any = None
+    ) -> Any: ...
+
+    def own_invitations(
+        self, invitations: Any, caller: Any, done: str = "", refused: Any = None
+    ) -> Any: ...
+
+    def import_page(self, tenants: Any, roles: Any, typed: Any, refused: Any = None) -> Any: ...
+
+    def import_preview(self, plan: Any, caller: Any) -> Any: ...
+
+    def import_done(self, plan: Any, refused: Any = None) -> Any: ...
+
     def overview(self, counts: Any, days: Any) -> Any: ...
 
-    def audit_page(self, page: Any, caller: Any) -> Any: ...
+    def audit_page(self, page: Any, caller: Any, tenant: Any = None) -> Any: ...
 
     def audit_csv(self, rows: Any) -> str: ...
 
@@ -95,8 +135,19 @@ class Templates(Protocol):
         app: bool,
     ) -> Any: ...
 
+    def invitation_letter(
+        self, address: str, organisation: str, link_seconds: int, link: str
+    ) -> Any: ...
+
     def told(self, reason: str, facts: dict[str, Any]) -> str: ...
 
     def notice_letter(
-        self, kind: str, address: str, at: int, timezone: str, device: str
+        self,
+        kind: str,
+        address: str,
+        at: int,
+        timezone: str,
+        device: str,
+        link: str = "",
+        link_seconds: int = 0,
     ) -> Any: ...

@@ -46,6 +46,11 @@ def networks_of(client: str) -> tuple[str, str]:
     return str(ip_network((address, narrow), False)), str(ip_network((address, wide), False))
 
 
+def address_of(client: str) -> str:
+    """The address as one writes it, and nothing else that somebody may have sent; "-" for what is none."""
+    return str(_address(client) or "-")
+
+
 def is_within(client: str, network: str) -> bool:
     """Is a client's address, or its narrow network, within a network in CIDR form?"""
     try:

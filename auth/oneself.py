@@ -3,17 +3,20 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from auth import devices, events, sessions, tenants, users
+from auth import devices, events, invitations, sessions, tenants, users
 from auth.events import Source
-from auth.leaving import Leaving
+from auth.moving import Moving
 from auth.office import PEOPLE_LOCK, keep_an_admin, keep_their_admins, tidy_name
 from auth.policy import Refused
 from auth.sessions import Place
 from auth.tenants import Membership
 from auth.typed import known_zone
 from auth.users import User
+from auth.validity import Pending
 
 MOST_EVENTS = 10_000  # in a download
+# Since the newest of them under an address it is that of who has it now.
+ADDRESS_KINDS = (events.ADDRESS_CHANGED, events.ADDRESS_RESTORED)
 
 
 @dataclass(frozen=True)
@@ -24,11 +27,13 @@ class Own:
     here: str
     places: list[Place]
     memberships: list[Membership]
+    moving: Pending | None  # to another address
 
 
-class Oneself(Leaving):
+class Oneself(Moving):
     def own(self, user: User, here: str) -> Own:
-        return Own(user, here, self._places(user), tenants.of_user(self.db, user.id))
+        joined = tenants.of_user(self.db, user.id)
+        return Own(user, here, self._places(user), joined, self.moving(here))
 
     def rename(self, user: User, name: str, timezone: str, source: Source) -> None:
         name, zone = tidy_name(name, optional=True), known_zone(timezone)
@@ -71,6 +76,13 @@ class Oneself(Leaving):
             sessions.choose(t, here, tenant)
 
     # ---- leaving
+    def membership(self, user: User, tenant: str) -> Membership:
+        """Raises Refused `tenant_unknown`."""
+        found = next((m for m in tenants.of_user(self.db, user.id) if m.tenant == tenant), None)
+        if found is None:
+            raise Refused("tenant_unknown")
+        return found
+
     def leave(self, user: User, tenant: str, source: Source) -> None:
         """Be no member any more. Raises Refused `tenant_unknown`, `last_tenant_admin`."""
         with self.db.tx(lock=PEOPLE_LOCK) as t:
@@ -82,15 +94,21 @@ class Oneself(Leaving):
     def download(self, user: User, source: Source) -> dict[str, Any]:
         """What is kept of a person, but for sign-ins that have only begun. Times in epoch seconds."""
         self._record(self.db, events.DATA_EXPORTED, user.address, source, user.id)
-        # Whoever had this address before them has told them nothing.
-        since = self.keys.sorts_from(user.created_at)
         return {
             "person": asdict(user),
             "memberships": [asdict(m) for m in tenants.of_user(self.db, user.id)],
+            "invitations": invitations.kept_of(self.db, user.id),
             "sessions": [asdict(place) for place in self._places(user)],
             "known_browsers": devices.times_of(self.db, user.id),
-            "events": events.of_subject(self.db, user.address, since, MOST_EVENTS),
+            "events": self._told_of(user),
         }
+
+    def _told_of(self, user: User) -> list[dict[str, Any]]:
+        """The record of their address since it is theirs: whoever had it before has told them nothing."""
+        since = self.keys.sorts_from(user.created_at)
+        found = events.of_subject(self.db, user.address, since, MOST_EVENTS)
+        came = (n for n, event in enumerate(found) if event["kind"] in ADDRESS_KINDS)
+        return found[: next(came, len(found)) + 1]
 
     def delete(self, user: User, source: Source) -> None:
         """The person, their sessions and memberships. The audit record stays. Raises Refused `last_admin`,

@@ -1,4 +1,4 @@
-"""THE RULES about organisations and who is in them. No HTTP, HTML or SQL."""
+"""THE RULES about organisations, as the site's admins have them; inside one: members.py. No HTTP, HTML or SQL."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,9 +6,10 @@ from typing import Any
 from auth import events, tenants, users
 from auth.addresses import canonical
 from auth.events import Source
+from auth.members import Members
 from auth.office import (
     PAGE_SIZE,
-    Office,
+    PEOPLE_LOCK,
     keep_their_admins,
     must,
     page_of,
@@ -17,7 +18,7 @@ from auth.office import (
     tidy_query,
 )
 from auth.policy import Refused
-from auth.tenants import Found, Member, Membership, Tenant
+from auth.tenants import Found, Membership, Tenant
 from auth.users import User
 
 
@@ -32,19 +33,7 @@ class TenantsPage:
     query: str
 
 
-@dataclass(frozen=True)
-class MembersPage:
-    """One organisation, and one page of who is in it."""
-
-    tenant: Tenant
-    rows: list[Member]
-    total: int
-    page: int
-    pages: int
-    roles: list[str]
-
-
-class Organisations(Office):
+class Organisations(Members):
     """An organisation begins with an admin of its own, and keeps one."""
 
     def find(self, query: str, number: int) -> TenantsPage:
@@ -53,14 +42,6 @@ class Organisations(Office):
         page, pages, before = page_of(number, total)
         rows = tenants.search(self.db, query, PAGE_SIZE, before)
         return TenantsPage(rows, total, page, pages, query)
-
-    def look(self, id: str, number: int) -> MembersPage:
-        """One organisation and who is in it. Raises Refused `tenant_unknown`."""
-        tenant = self._tenant(self.db, id)
-        total = tenants.in_all(self.db, id)
-        page, pages, before = page_of(number, total)
-        rows = tenants.members_of(self.db, id, PAGE_SIZE, before)
-        return MembersPage(tenant, rows, total, page, pages, users.roles(self.db))
 
     def all(self) -> list[Tenant]:
         return tenants.every(self.db)
@@ -72,67 +53,45 @@ class Organisations(Office):
         """A new organisation, run by the person with the address `admin`."""
         name = tidy_name(name)
         with self._change(actor) as t:
-            user, id = self._who(t, admin), self.keys.new_id()
-            tenants.add(t, id, name, int(self.clock()))
-            tenants.join(t, id, user.id, "admin", int(self.clock()))
+            user, id, now = self._who(t, admin), self.keys.new_id(), int(self.clock())
+            tenants.add(t, id, name, now)
+            tenants.join(t, id, user.id, "admin", now)
             review_ends(t, user)
             self._record(t, events.TENANT_CREATED, actor, name, source, tenant=id)
             self._record(t, events.MEMBER_ADDED, actor, user.address, source, "admin", id)
-            return self._tenant(t, id)
-
-    def rename(self, actor: User | None, id: str, name: str, source: Source) -> Tenant:
-        name = tidy_name(name)
-        with self._change(actor) as t:
-            before = self._tenant(t, id)
-            if before.name == name:
-                return before
-            tenants.rename(t, id, name)
-            self._record(t, events.TENANT_RENAMED, actor, name, source, f"was {before.name}", id)
-            return self._tenant(t, id)
+        return Tenant(id, name, now)
 
     def delete(self, actor: User | None, id: str, source: Source) -> None:
-        with self._change(actor) as t:
-            tenant = self._tenant(t, id)
-            tenants.delete(t, id)
-            self._record(t, events.TENANT_DELETED, actor, tenant.name, source, tenant=id)
+        with self._inside(actor, id, PEOPLE_LOCK, site=True) as s:
+            tenants.delete(s.t, id)
+            self._note(s, events.TENANT_DELETED, actor, s.tenant.name, source)
 
     def join(
         self, actor: User | None, id: str, address: str, role: str, source: Source
     ) -> Membership:
         """A member from now on, or with another role. It counts at their next request."""
-        with self._change(actor) as t:
-            tenant, user = self._tenant(t, id), self._who(t, address)
-            self._known_role(t, role)
-            before = tenants.role_of(t, id, user.id)
-            tenants.join(t, id, user.id, role, int(self.clock()))
-            review_ends(t, user)
-            keep_their_admins(t, [id])
+        with self._inside(actor, id, PEOPLE_LOCK, site=True) as s:
+            user = self._who(s.t, address)
+            self._known_role(s.t, role)
+            before = s.role_of(user.id)
+            s.put(user.id, role, int(self.clock()))
+            review_ends(s.t, user)
+            keep_their_admins(s.t, [id])
             if before is None:
-                self._record(t, events.MEMBER_ADDED, actor, user.address, source, role, id)
+                self._note(s, events.MEMBER_ADDED, actor, user.address, source, role)
             elif before != role:
                 change = f"{before} → {role}"
-                self._record(t, events.ROLE_CHANGED, actor, user.address, source, change, id)
-            return Membership(id, tenant.name, role)
+                self._note(s, events.ROLE_CHANGED, actor, user.address, source, change)
+            return Membership(id, s.tenant.name, role)
 
     def leave(self, actor: User | None, id: str, address: str, source: Source) -> None:
-        with self._change(actor) as t:
-            self._tenant(t, id)
-            user = self._who(t, address)
-            if not tenants.leave(t, id, user.id):
+        """As remove, for who is known by their address."""
+        with self._inside(actor, id, PEOPLE_LOCK, site=True) as s:
+            user = self._who(s.t, address)
+            if not s.remove(user.id):
                 raise Refused("user_unknown")
-            keep_their_admins(t, [id])
-            self._record(t, events.MEMBER_REMOVED, actor, user.address, source, tenant=id)
-
-    def remove(self, actor: User | None, id: str, user_id: str, source: Source) -> None:
-        """As leave, for who is known by their id."""
-        user = users.by_id(self.db, user_id) if user_id.isalnum() else None
-        self.leave(actor, id, user.address if user else "", source)
-
-    def _tenant(self, t: Any, id: str) -> Tenant:
-        found = tenants.by_id(t, id) if id.isalnum() else None
-        if found is None:
-            raise Refused("tenant_unknown")
-        return found
+            keep_their_admins(s.t, [id])
+            self._note(s, events.MEMBER_REMOVED, actor, user.address, source)
 
     def _who(self, t: Any, typed: str) -> User:
         address = canonical(typed)

@@ -32,6 +32,9 @@ class Policy:
     refresh_retry_seconds: int = 30  # in which a refresh whose answer was lost gets the same again
     # ASVS 7.5.1, 7.5.3: before what can't be undone, a code that was entered lately, in this session.
     confirmed_seconds: int = 15 * MINUTE
+    # A change of address can be taken back from the address before it, by a link that works once.
+    undo_seconds: int = 7 * DAY
+    moves: Windows = ((5, HOUR), (10, DAY))  # mails that one person may ask to other addresses
     seen_every_seconds: int = 300  # how exactly "last use" is kept; a write a request is too much
     session_data_bytes: int = 4096
     device_seconds: int = 180 * DAY  # how long a browser stays known after its last sign-in
@@ -51,6 +54,10 @@ class Policy:
     wrong_fleet: Windows = ((100, HOUR),)  # over all accounts: one guess at each of many
     mails_fleet: Windows = ((400, DAY),)  # of the provider's quota, for browsers we don't know
     notices: Windows = ((1, DAY),)  # of each kind to one person
+    # An organisation's own admins; those of the site may ask as many as they like.
+    invitation_seconds: int = 7 * DAY
+    open_invitations: int = 200
+    invitations: Windows = ((200, DAY),)
 
 
 class Refused(Exception):

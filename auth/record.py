@@ -22,6 +22,7 @@ FAILED = (
     "link_wrong",
     "link_expired",
     "link_used",
+    "undo_wrong",
     "too_many_starts",
     "too_many_wrong",
     "token_reused",

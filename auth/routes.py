@@ -58,10 +58,25 @@ STATUS = {
     "last_admin": 422,
     "last_tenant_admin": 422,
     "tenant_unknown": 404,
+    "invitation_unknown": 404,
+    "invitation_over": 410,
+    "invitations_full": 422,
+    "member_already": 422,
+    "too_many_invitations": 429,
+    "import_empty": 422,
+    "import_long": 422,
     "review_rights": 422,
     "review_network": 422,
     "review_days": 422,
     "not_admin": 403,
+    "move_same": 422,
+    "move_over": 410,
+    "move_code_long": 422,
+    "address_taken": 422,
+    "too_many_moves": 429,
+    "undo_wrong": 422,
+    "undo_over": 410,
+    "undo_taken": 422,
 }
 
 
@@ -125,6 +140,7 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
         try:
             token, pending = await run(rules.create_code, email, wanted, auth.browser(request))
         except Refused as refused:
+            auth.failed(request, refused)
             content = pages.login(safe_next(wanted), email, refused)
             return answer(auth, request, "Sign in", content, refused)
         if is_htmx(request):
@@ -157,6 +173,7 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
             if refused.reason in ("no_signin", "code_used") and request.scope["auth"]:
                 # Another tab, or the first of two clicks, was faster.
                 return redirect(request, HOME)
+            auth.failed(request, refused)
             return await refuse_code(request, browser.signin, refused)
         response = redirect(request, arrival.next_path)
         auth.admit(response, arrival)
@@ -203,6 +220,7 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
         except Refused as refused:
             if refused.reason == "link_used" and request.scope["auth"]:
                 return redirect(request, HOME)
+            auth.failed(request, refused)
             if refused.reason in ("link_missing", "link_wrong", "too_many_wrong"):
                 address = await run(rules.link_for, browser.signin)
                 content = pages.link(address, request.scope["auth"], refused)

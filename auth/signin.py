@@ -9,6 +9,7 @@ once, in the browser that asked.
     apps.py       the same for programs, and their tokens     leaving.py   the session ends
     arriving.py   the challenge becomes a session             oneself.py   one's own account
     validity.py   what a challenge is worth at this moment    desk.py      what all of these share
+    moving.py     to another address, and back
 """
 
 from auth.apps import Apps

@@ -59,6 +59,7 @@ class Member:
     name: str
     role: str  # inside it
     created_at: int  # of the membership
+    signed_in_at: int | None
     disabled_at: int | None
 
 
@@ -80,17 +81,49 @@ def search(t: Any, text: str, limit: int, offset: int) -> list[Found]:
     return [Found(**row) for row in rows]
 
 
-def members_of(t: Any, tenant: str, limit: int, offset: int) -> list[Member]:
-    """Who is in it, by address, one page of them."""
-    rows = t.q(
-        "select m.user_id, u.address, u.name, m.role, m.created_at, u.disabled_at from memberships m"
-        " join users u on u.id = m.user_id where m.tenant_id = :tenant"
-        " order by u.address limit :limit offset :offset",
-        tenant=tenant,
-        limit=limit,
-        offset=offset,
-    )
-    return [Member(**row) for row in rows]
+_THERE = " from memberships m join users u on u.id = m.user_id where m.tenant_id = :tenant"
+_MEMBER = (
+    "select m.user_id, u.address, u.name, m.role, m.created_at, u.signed_in_at, u.disabled_at"
+    + _THERE
+)
+_ONE = _MEMBER + " and m.user_id = :user_id"
+_HOLDS = " and (:like = '' or u.sought like :like escape '\\')"
+_SOME = _MEMBER + _HOLDS
+_PAGE = " limit :limit offset :offset"
+_SORTED = {
+    "address": _SOME + " order by u.address" + _PAGE,
+    "name": _SOME + " order by u.name = '', u.sought" + _PAGE,
+    "role": _SOME + " order by m.role, u.address" + _PAGE,
+    "since": _SOME + " order by m.created_at desc, u.address" + _PAGE,
+}
+SORTS = tuple(_SORTED)
+_HOW_MANY = "select count(*) as n" + _THERE + _HOLDS
+_FIGURES = (
+    "select count(*) as members,"
+    " coalesce(sum(case when u.signed_in_at >= :since then 1 else 0 end), 0) as recent" + _THERE
+)
+
+
+def members(t: Any, tenant: str, text: str, sort: str, limit: int, offset: int) -> list[Member]:
+    """Who is in it with `text` in their address or name, "" for all, one page of them. `sort`: see SORTS."""
+    found = {"like": like(text) if text else "", "limit": limit, "offset": offset}
+    return [Member(**row) for row in t.q(_SORTED[sort], tenant=tenant, **found)]
+
+
+def count_members(t: Any, tenant: str, text: str) -> int:
+    rows = t.q(_HOW_MANY, tenant=tenant, like=like(text) if text else "")
+    return int(rows[0]["n"])
+
+
+def member(t: Any, tenant: str, user_id: str) -> Member | None:
+    rows = t.q(_ONE, tenant=tenant, user_id=user_id)
+    return Member(**rows[0]) if rows else None
+
+
+def figures(t: Any, tenant: str, since: int) -> dict[str, int]:
+    """How many are in it, and how many of them have signed in since a time."""
+    (row,) = t.q(_FIGURES, tenant=tenant, since=since)
+    return {name: int(n) for name, n in row.items()}
 
 
 def in_all(t: Any, tenant: str) -> int:

@@ -19,6 +19,7 @@ NO_PLACES = (
     "/verify_code",
     "/resend_code",
     "/link",
+    "/undo_address",
     "/confirm",
     "/logout",
     "/logout_everywhere",

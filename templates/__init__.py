@@ -3,9 +3,11 @@
 from fasthtml.common import P
 
 from templates import account as own_account
-from templates import admin, audit, organisations, pages
+from templates import admin, audit, members, organisations, pages
 from templates import person as one_person
-from templates.emails import CodeLetter, InvitationLetter, NoticeLetter
+from templates.emails import CodeLetter, InvitationLetter, MoveLetter, NoticeLetter
+from templates.importing import import_done, import_page, import_preview
+from templates.invitations import invitations_page, own_invitations
 from templates.layout import STATIC, Layout, assets, head
 from templates.mail import mail_page, mail_sure
 from templates.mailbox import MailboxPages, road
@@ -32,6 +34,7 @@ class Templates(Layout):
         self.code_letter = CodeLetter(
             app_name, base_url, code_seconds, code_in_subject, origin_bound
         )
+        self.move_letter = MoveLetter(app_name, base_url, code_seconds)
         self.notice_letter = NoticeLetter(app_name, base_url)
         self.invitation_letter = InvitationLetter(app_name, base_url)
         self._off = MAIL_OFF if mail == "none" else ""
@@ -65,6 +68,9 @@ class Templates(Layout):
 
     account = staticmethod(own_account.account)
     delete_sure = staticmethod(own_account.delete_sure)
+    leave_sure = staticmethod(own_account.leave_sure)
+    undo = staticmethod(own_account.undo)
+    undone = staticmethod(own_account.undone)
     confirm = staticmethod(own_account.confirm)
     link = staticmethod(pages.link)
     elsewhere = staticmethod(pages.elsewhere)
@@ -76,8 +82,15 @@ class Templates(Layout):
     person = staticmethod(one_person.person)
     person_sure = staticmethod(one_person.person_sure)
     tenants_page = staticmethod(organisations.tenants_page)
-    tenant_page = staticmethod(organisations.tenant_page)
+    tenant_page = staticmethod(members.tenant_page)
+    member_page = staticmethod(members.member_page)
+    member_sure = staticmethod(members.member_sure)
     tenant_sure = staticmethod(organisations.tenant_sure)
+    invitations_page = staticmethod(invitations_page)
+    own_invitations = staticmethod(own_invitations)
+    import_page = staticmethod(import_page)
+    import_preview = staticmethod(import_preview)
+    import_done = staticmethod(import_done)
     overview = staticmethod(overview)
     audit_page = staticmethod(audit.audit_page)
     audit_csv = staticmethod(audit.audit_csv)

@@ -7,16 +7,17 @@ from fasthtml.common import *
 
 from templates.layout import Safe, alert, post
 from templates.pages import NOTHING, moment, refused_alert
-from templates.words import ACCOUNT_DONE, written
+from templates.words import ACCOUNT_DONE, duration, written
 
 PATH = "/account"
 
 
-def account(own, caller, done="", refused=None):
+def account(own, caller, done="", refused=None, place="", typed=""):
+    """`place`: which form was refused, when it is about another address (`typed`) or its code."""
     said = ACCOUNT_DONE.get(done)
     return Div(
         H1("Account"),
-        refused_alert(refused),
+        NOTHING if place else refused_alert(refused),
         alert("Done.", said, kind="ok") if said and not refused else NOTHING,
         Dl(
             Dt("Address"),
@@ -30,10 +31,13 @@ def account(own, caller, done="", refused=None):
         ),
         H2("Name and time zone"),
         about(own.user),
+        H2("Email address"),
+        address(own, done == "asked", refused if place else None, place, typed),
         H2("Where you are signed in"),
         places(own),
-        H2("Organisations") if own.memberships else NOTHING,
+        H2("Organisations"),
         organisations(own.memberships, caller) if own.memberships else NOTHING,
+        P(A("Your invitations", href="/invitations")),
         H2("Your data"),
         data(),
         id="account",
@@ -59,6 +63,109 @@ def about(user):
         **post(f"{PATH}/name", "#account", hx_swap="outerHTML"),
         cls="card stack",
     )
+
+
+def address(own, asked, refused, place, typed):
+    """Another one: which, and then the code that was mailed there."""
+    said = Div(refused_alert(refused), id="address-error", aria_live="polite")
+    inside = code_form if own.moving and place != "address" else address_form
+    return Div(*inside(own, said, asked, refused, typed), id="address", cls="card")
+
+
+def address_form(own, said, asked, refused, typed):
+    return (
+        P("We write to ", Strong(Bdi(own.user.address)), ", and you sign in with it."),
+        said,
+        ask_form(typed, refused, Button("Send the code", id="address-btn")),
+    )
+
+
+def ask_form(typed, refused, button):
+    return Form(
+        Label("New email address", _for="email"),
+        Input(
+            id="email",
+            name="email",
+            type="email",
+            value=typed[:320],
+            autocomplete="email",
+            inputmode="email",
+            autocapitalize="off",
+            autocorrect="off",
+            spellcheck="false",
+            aria_describedby="address-error address-hint",
+            aria_invalid="true" if refused else None,
+        ),
+        P(
+            "We send a code there. Until you enter it, nothing changes.",
+            cls="hint",
+            id="address-hint",
+        ),
+        button,
+        **_smooth("address"),
+    )
+
+
+def code_form(own, said, asked, refused, typed):
+    pending, new = own.moving, own.moving.address
+    size, kind = pending.code_length, "letters and digits" if pending.link_only else "digits"
+    again = Button("Send a code", cls="plain", id="address-btn")
+    return (
+        P(
+            "If we can send mail for you to ",
+            Strong(Bdi(new)),
+            f", a code of {size} {kind} is on its way there. It works for"
+            f" {duration(pending.code_seconds)}, once, and only here.",
+            id="address-sent",
+        ),
+        said,
+        Form(
+            Label(f"Code from the email, {size} {kind}", _for="code"),
+            code_field(pending, asked, refused),
+            P(
+                "Everywhere else you are signed out then. Your old address gets a link that takes it"
+                " back, good for a week.",
+                cls="hint",
+            ),
+            Button("Change my address", id="code-btn"),
+            **_smooth("code", f"{PATH}/address/code"),
+        ),
+        Div(
+            Details(
+                Summary("Nothing arrived, or another address?"),
+                P("Look into the spam folder. Is the address right, and is it nobody else’s here?"),
+                ask_form(new, None, again),
+            ),
+            cls="roads",
+        ),
+    )
+
+
+def code_field(pending, asked, refused):
+    long = pending.link_only
+    paste = {} if long else {"data_paste_submit": True, "data_digits": str(pending.code_length)}
+    return Input(
+        id="code",
+        name="code",
+        type="text",
+        dir="ltr",
+        cls="code long" if long else "code",
+        inputmode="text" if long else "numeric",
+        autocomplete="one-time-code",
+        autocapitalize="characters" if long else "off",
+        autocorrect="off",
+        spellcheck="false",
+        aria_describedby="address-sent address-error",
+        aria_invalid="true" if refused else None,
+        autofocus=asked and not refused,
+        **paste,
+    )
+
+
+def _smooth(name, path=f"{PATH}/address"):
+    """One of the two forms; its button sends once."""
+    more = {"hx_swap": "outerHTML", "hx_disabled_elt": f"#{name}-btn", "novalidate": True}
+    return post(path, "#account", id=f"{name}_form", cls="stack", **more)
 
 
 def zones(current):
@@ -146,11 +253,25 @@ def work_form(membership, caller):
 
 
 def leave_form(membership):
-    sure = f"Leave {membership.name}? Only its admins can let you in again."
+    """We ask once more."""
     return Form(
         Input(type="hidden", name="tenant", value=membership.tenant),
         Button("Leave", cls="danger", aria_label=f"Leave {membership.name}"),
-        **post(f"{PATH}/leave", "#account", hx_swap="outerHTML", hx_confirm=sure),
+        **post(f"{PATH}/leave"),
+    )
+
+
+def leave_sure(membership):
+    return (
+        H1("Leave this organisation?"),
+        P("You are in ", Strong(membership.name), ". Only its admins can let you in again."),
+        Form(
+            Input(type="hidden", name="tenant", value=membership.tenant),
+            Input(type="hidden", name="sure", value="yes"),
+            Button("Leave it", cls="danger"),
+            **post(f"{PATH}/leave"),
+        ),
+        Div(P(A("Stay", href=PATH, cls="quiet")), cls="roads"),
     )
 
 
@@ -185,6 +306,62 @@ def delete_sure(caller):
             **post(f"{PATH}/delete"),
         ),
         Div(P(A("Keep my account", href=PATH, cls="quiet")), cls="roads"),
+    )
+
+
+def undo(refused=None):
+    """Where the link leads that the old address gets: what the button will do."""
+    return (
+        H1("Undo the change of your address"),
+        P(
+            "The button gives your account the address back that it had before, and signs it out in"
+            " every browser and app. Changes after that one are undone with it.",
+            id="what",
+            cls="soft",
+        ),
+        Div(refused_alert(refused), id="code-error", aria_live="polite"),
+        Form(
+            # As on the page of a sign-in's link: app.js moves what stands behind the # here.
+            Div(
+                Label("The link from the email", _for="token"),
+                Input(
+                    id="token",
+                    name="token",
+                    type="text",
+                    dir="ltr",
+                    autocomplete="off",
+                    autocapitalize="off",
+                    autocorrect="off",
+                    spellcheck="false",
+                    aria_describedby="what code-error",
+                    data_fragment=True,
+                ),
+                cls="pasted",
+            ),
+            Button("Undo the change", id="undo-btn"),
+            **post(
+                "/undo_address",
+                "#door",
+                id="undo_form",
+                novalidate=True,
+                hx_disabled_elt="#undo-btn",
+            ),
+        ),
+        Div(P(A("Leave it as it is", href="/", cls="quiet")), cls="roads"),
+    )
+
+
+def undone(address):
+    """`address` is masked."""
+    return (
+        H1("It is undone"),
+        P("Your account has the address ", Strong(Bdi(address)), " again."),
+        P(
+            "It is signed out in every browser and app. If somebody else changed it, they have read"
+            " your mail or used your browser: change the password of your mailbox first, then sign in.",
+            cls="soft",
+        ),
+        P(A("Sign in", href="/login", cls="button")),
     )
 
 

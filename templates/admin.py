@@ -1,32 +1,43 @@
 """The admin's pages. Data in, HTML out."""
 
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import lru_cache
 from urllib.parse import urlencode
 
 from fasthtml.common import *
 
-from templates.layout import alert, post
+from templates.layout import Still, alert, draw, post
 from templates.pages import NOTHING, moment, refused_alert, zone_of
-from templates.words import DONE, plural
+from templates.words import DONE, PEOPLE_SEEN, PEOPLE_SORTS, PEOPLE_STATES, plural, written
 
 
 def people(page, caller, refused=None, notice=None, bouncing=()):
-    """The people: figures, search, add, and the list with what may be done to each.
+    """The people: figures, filters, add, and the list with what may be done to each.
 
     `bouncing`: the addresses that mail is held back from.
     """
     return Div(
-        H1("People"),
+        Div(H1("People"), add_form(page, refused), cls="tools"),
         NOTHING if in_add_form(refused) else refused_alert(refused),
         alert("Done.", DONE[notice[0]].format(address=notice[1]), kind="ok") if notice else NOTHING,
         tiles(page.counts),
-        Div(search_form(page.query), add_form(page.roles, refused), cls="tools"),
+        filters(page),
         Div(
-            people_table(page, caller, bouncing) if page.users else nobody(page.query),
-            paging(page) if page.pages > 1 else NOTHING,
-            id="people-list",  # what the search replaces
+            P(told(page), cls="soft found") if page.users else NOTHING,
+            people_table(page, caller, bouncing) if page.users else nobody(page),
+            paging(page) if page.before or page.after else NOTHING,
+            id="people-list",  # what the filters replace
         ),
         id="people",
     )
+
+
+def told(page):
+    """How many there are, and which of them these are."""
+    all_of = plural(page.total, "person", "people")
+    last = page.first + len(page.users) - 1
+    return all_of if len(page.users) == page.total else f"{page.first:,} to {last:,} of {all_of}"
 
 
 def tiles(counts):
@@ -39,33 +50,53 @@ def tiles(counts):
     return Div(*[Div(Strong(f"{n:,}"), Span(what), cls="tile") for n, what in shown], cls="tiles")
 
 
-def search_form(query):
+def filters(page):
+    """All of it is in the URL. With htmx the list follows each change; without, it waits for the button."""
+    wanted = page.wanted
+    fields = (
+        chosen("role", "Role", {"": "Any role"} | {role: role for role in page.roles}, wanted.role),
+        chosen("state", "State", PEOPLE_STATES, wanted.state),
+        chosen("seen", "Last sign-in", PEOPLE_SEEN, wanted.seen),
+        # The heads of the columns sort, too, where there are columns.
+        chosen("sort", "Order", PEOPLE_SORTS, wanted.sort),
+    )
+    changes = ", ".join(f"change from:#by-{name}" for name in ("role", "state", "seen", "sort"))
     live = {
         "hx_get": "/admin",
         "hx_target": "#people-list",
         "hx_select": "#people-list",
         "hx_swap": "outerHTML",
-        "hx_trigger": "input changed delay:250ms from:#q, submit",
+        "hx_trigger": f"input changed delay:250ms from:#q, {changes}, submit",
         "hx_push_url": "true",
     }
     field = Input(
         id="q",
         name="q",
         type="search",
-        value=query,
+        value=wanted.query,
         placeholder="Name or address",
         autocomplete="off",
     )
     return Form(
         Label("Search people", _for="q", cls="vh"),
         field,
+        *fields,
         Button("Search", cls="plain"),
         method="get",
         action="/admin",
         enctype=None,
         role="search",
+        cls="filters many",
         **live,
     )
+
+
+def chosen(name, label, words, current):
+    options = [
+        Option(said, value=value, selected=value == current) for value, said in words.items()
+    ]
+    id = f"by-{name}"
+    return Label(label, _for=id, cls="vh"), Select(*options, id=id, name=name)
 
 
 def in_add_form(refused):
@@ -74,7 +105,7 @@ def in_add_form(refused):
     return bool(refused) and refused.reason in reasons
 
 
-def add_form(roles, refused):
+def add_form(page, refused):
     here = in_add_form(refused)
     email, name, role = refused.facts["typed"] if here else ("", "", "user")
     return Details(
@@ -99,9 +130,11 @@ def add_form(roles, refused):
             ),
             Div(
                 Label("Role", _for="new-role"),
-                role_select(roles, role, id="new-role"),
+                role_select(page.roles, role, id="new-role"),
             ),
+            place(page),
             Button("Add"),
+            P(A("Add many at once", href="/admin/people/import"), cls="hint"),
             **post("/admin/people", "#people", hx_swap="outerHTML", novalidate=True),
         ),
         cls="add",
@@ -114,12 +147,42 @@ def role_select(roles, current, **attributes):
     return Select(*options, name="role", **attributes)
 
 
+def place(page):
+    """Where one comes back to."""
+    return Input(type="hidden", name="list", value=urlencode(page.here))
+
+
 def people_table(page, caller, bouncing):
-    names = ("Name", "Address", "Role", "State", last_sign_in(caller), "Actions")
-    head = Thead(Tr(*[Th(name, scope="col") for name in names]))
+    heads = (
+        ("Name", "name"),
+        ("Address", "address"),
+        ("Role", "role"),
+        ("State", ""),
+        ("Added", "added"),
+        (last_sign_in(caller), "seen"),
+        ("Actions", ""),
+    )
+    head = Thead(Tr(*[sorting(name, by, page.wanted) for name, by in heads]))
     rows = [person_row(user, page, caller, user.address in bouncing) for user in page.users]
-    caption = Caption(f"{plural(page.total, 'person', 'people')}, by address", cls="vh")
-    return Table(caption, head, Tbody(*rows), cls="list")
+    caption = Caption(f"People, {PEOPLE_SORTS[page.wanted.sort].lower()}", cls="vh")
+    return Table(caption, head, Tbody(Safe("".join(rows))), cls="list people")
+
+
+def sorting(name, by, wanted):
+    """A head of a column; a link to the list in its order, or in the other direction."""
+    if not by:
+        return Th(name, scope="col")
+    here = by == wanted.by
+    # What one looks for first: the newest, and the first of an alphabet.
+    first = f"-{by}" if by in ("seen", "added") else by
+    other = by if wanted.down else f"-{by}"
+    to = replace(wanted, sort=other if here else first)
+    state = ("descending" if wanted.down else "ascending") if here else None
+    return Th(A(name, href=listed(to.params())), scope="col", aria_sort=state)
+
+
+def listed(params):
+    return f"/admin?{urlencode(params)}" if params else "/admin"
 
 
 def last_sign_in(caller):
@@ -128,66 +191,106 @@ def last_sign_in(caller):
 
 
 def person_row(user, page, caller, bounces):
-    return Tr(
-        Td(user.name or "–", data_label="Name"),
-        Td(Bdi(A(user.address, href=f"/admin/people/{user.id}")), data_label="Address"),
-        Td(Span(user.role, cls="pill"), data_label="Role"),
-        Td(state_pill(user), " ", bounce_pill() if bounces else NOTHING, data_label="State"),
-        Td(
-            moment(user.signed_in_at, caller.timezone, named=False), data_label=last_sign_in(caller)
-        ),
-        Td(Div(*acts(user, page, caller)), cls="acts"),
+    zone = caller.timezone
+    return ROW(
+        name=user.name or "–",
+        id=user.id,
+        address=user.address,
+        role=user.role,
+        state=Safe(draw(state_pill(user)) + (f" {draw(bounce_pill())}" if bounces else "")),
+        added=DAY(at=datetime.fromtimestamp(user.created_at, UTC).isoformat(), day=day(user, zone)),
+        seen=moment(user.signed_in_at, zone, named=False),
+        seen_name=last_sign_in(caller),
+        acts=acts(user, page, caller),
     )
+
+
+def day(user, zone):
+    return written(user.created_at, zone, named=False).partition(",")[0]
 
 
 def state_pill(user):
     if user.disabled_at is not None:
-        return Span("disabled", cls="pill bad")
-    return Span("active", cls="pill ok") if user.activated_at else Span("invited", cls="pill")
+        return DISABLED
+    return ACTIVE if user.activated_at else INVITED
 
 
 def bounce_pill():
-    return Span("mail bounces", cls="pill bad", title="Mail to this address is held back for a day")
+    return BOUNCES
 
 
 def acts(user, page, caller):
     """One's own row has none: nobody demotes or disables themselves."""
     if user.id == caller.user.id:
-        return [Span("you", cls="soft")]
-    place = (
-        Input(type="hidden", name="q", value=page.query),
-        Input(type="hidden", name="page", value=page.page),
+        return YOU
+    known = {"id": user.id, "address": user.address, "list": urlencode(page.here)}
+    change = CHANGE(**known, options=role_options(tuple(page.roles), user.role))
+    return Safe(change + (DISABLE if user.disabled_at is None else ENABLE)(**known))
+
+
+@lru_cache
+def role_options(roles, current):
+    options = [Option(role, value=role, selected=role == current) for role in roles]
+    return Safe("".join(map(draw, options)))
+
+
+def act(name, *content, **more):
+    path = f"/admin/people/⟦id⟧/{name}"
+    back = Input(type="hidden", name="list", value="⟦list⟧")
+    return Still(Form(back, *content, **post(path, "#people", hx_swap="outerHTML", **more)))
+
+
+# A row has forty elements, and a page twenty-five rows: drawn once.
+ROW = Still(
+    Tr(
+        Td("⟦name⟧", data_label="Name"),
+        Td(Bdi(A("⟦address⟧", href="/admin/people/⟦id⟧")), data_label="Address"),
+        Td(Span("⟦role⟧", cls="pill"), data_label="Role"),
+        Td("⟦state⟧", data_label="State"),
+        Td("⟦added⟧", data_label="Added"),
+        Td("⟦seen⟧", data_label="⟦seen_name⟧"),
+        Td(Div("⟦acts⟧"), cls="acts"),
     )
+)
+CHANGE = act(
+    "role",
+    Select("⟦options⟧", name="role", aria_label="Role of ⟦address⟧"),
+    Button("Change", cls="plain", aria_label="Change the role of ⟦address⟧"),
+)
+ENABLE = act("enable", Button("Enable", cls="plain", aria_label="Enable ⟦address⟧"))
+DISABLE = act(
+    "disable",
+    Button("Disable", cls="danger", aria_label="Disable ⟦address⟧"),
+    hx_confirm="Disable ⟦address⟧? They are signed out everywhere and can't sign in until enabled again.",
+)
+DAY = Still(Time("⟦day⟧", datetime="⟦at⟧"))
+YOU = Still(Span("you", cls="soft"))()
+ACTIVE, INVITED = Still(Span("active", cls="pill ok"))(), Still(Span("invited", cls="pill"))()
+DISABLED = Still(Span("disabled", cls="pill bad"))()
+BOUNCES = Still(
+    Span("mail bounces", cls="pill bad", title="Mail to this address is held back for a day")
+)()
 
-    def act(name, *content, **more):
-        path = f"/admin/people/{user.id}/{name}"
-        return Form(*place, *content, **post(path, "#people", hx_swap="outerHTML", **more))
 
-    role = role_select(page.roles, user.role, aria_label=f"Role of {user.address}")
-    change = act(
-        "role", role, Button("Change", cls="plain", aria_label=f"Change the role of {user.address}")
-    )
-    if user.disabled_at is not None:
-        return [
-            change,
-            act("enable", Button("Enable", cls="plain", aria_label=f"Enable {user.address}")),
-        ]
-    sure = f"Disable {user.address}? They are signed out everywhere and can't sign in until enabled again."
-    stop = Button("Disable", cls="danger", aria_label=f"Disable {user.address}")
-    return [change, act("disable", stop, hx_confirm=sure)]
-
-
-def nobody(query):
-    said = f"Nobody’s name or address holds “{query}”." if query else "There is nobody here yet."
-    road = A("Show everybody", href="/admin") if query else "Add the first person above."
+def nobody(page):
+    wanted = page.wanted
+    narrow = wanted.role or wanted.state or wanted.seen
+    if wanted.query and narrow:
+        said = f"Nobody like that has “{wanted.query}” in their name or address."
+        road = A("Search everybody", href=listed({"q": wanted.query}))
+    elif wanted.query:
+        said = f"Nobody’s name or address holds “{wanted.query}”."
+        road = A("Show everybody", href="/admin")
+    else:
+        said = "Nobody is like that." if narrow else "There is nobody here yet."
+        road = A("Show everybody", href="/admin") if narrow else "Add the first person above."
     return Div(P(said), P(road), cls="empty")
 
 
 def paging(page):
-    def to(number):
-        return "/admin?" + urlencode({"q": page.query, "page": number})
+    def to(**more):
+        return listed(page.wanted.params() | more)
 
-    back = A("Previous", href=to(page.page - 1), rel="prev") if page.page > 1 else NOTHING
-    on = A("Next", href=to(page.page + 1), rel="next") if page.page < page.pages else NOTHING
-    where = Span(f"Page {page.page:,} of {page.pages:,}")
-    return Nav(back, where, on, cls="pages", aria_label="Pages")
+    back = A("Previous", href=to(before=page.before), rel="prev") if page.before else Span()
+    on = A("Next", href=to(after=page.after), rel="next") if page.after else NOTHING
+    return Nav(back, on, cls="pages", aria_label="Pages")

@@ -2,29 +2,40 @@
 
 import csv
 import io
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from urllib.parse import urlencode
 
 from fasthtml.common import *
 
-from templates.layout import post
+from templates.layout import Still, post
 from templates.pages import NOTHING, moment, zone_of
-from templates.words import EVENTS, PERIODS
+from templates.words import EVENTS, PERIODS, written
 
 PATH = "/admin/audit"
 COLUMNS = ("time", "event", "by", "about", "network", "request", "organisation", "detail")
 
 
-def audit_page(page, caller):
-    where = asked(page.wanted)
+def audit_page(page, caller, tenant=None):
+    """Of the whole site, or of one organisation."""
+    where, path = asked(page.wanted), f"/admin/organisations/{tenant.id}/audit" if tenant else PATH
+    back = P(A(tenant.name, href=path.removesuffix("/audit")), cls="back") if tenant else NOTHING
+    rows = [replace(e, organisation="") for e in page.rows] if tenant else page.rows
     return Div(
+        back,
         H1("Audit"),
-        P("What happened here. Nobody can change it, admins neither.", cls="soft"),
-        filters(page),
+        P(
+            "What happened here. Nobody can change it, admins neither.",
+            " Where nobody is named, it was the site." if tenant else "",
+            cls="soft",
+        ),
+        filters(page, path),
         Div(
-            table(page, caller) if page.rows else nothing(page.wanted),
-            paging(page, where),
-            download(where),
+            table(rows, caller) if rows else nothing(page, caller, where, path),
+            looked(page, caller) if rows and page.looked_to else NOTHING,
+            paging(page, where, path),
+            download(where, path),
             id="audit-list",  # what the filters replace
         ),
         id="audit",
@@ -35,7 +46,7 @@ def asked(wanted):
     return {"q": wanted.query, "kind": wanted.kind, "days": wanted.period}
 
 
-def filters(page):
+def filters(page, path):
     wanted = page.wanted
     kinds = [
         Option("Every event", value=""),
@@ -46,11 +57,11 @@ def filters(page):
         for value, words in PERIODS.items()
     ]
     live = {
-        "hx_get": PATH,
+        "hx_get": path,
         "hx_target": "#audit-list",
         "hx_select": "#audit-list",
         "hx_swap": "outerHTML",
-        "hx_trigger": "input changed delay:250ms from:#q, change from:find select, submit",
+        "hx_trigger": "input changed delay:250ms from:#q, change from:#kind, change from:#days, submit",
         "hx_push_url": "true",
     }
     return Form(
@@ -69,7 +80,7 @@ def filters(page):
         Select(*periods, id="days", name="days"),
         Button("Search", cls="plain"),
         method="get",
-        action=PATH,
+        action=path,
         enctype=None,
         role="search",
         cls="filters",
@@ -85,26 +96,40 @@ def name(kind):
     return EVENTS.get(kind, kind)
 
 
-def table(page, caller):
+def table(events, caller):
     names = (f"Time ({zone_of(caller.timezone)})", "Event", "About", "By", "From", "Detail")
     head = Thead(Tr(*[Th(n, scope="col") for n in names]))
-    rows = [row(event, caller, names) for event in page.rows]
+    rows = [row(event, caller, names) for event in events]
     return Table(
         Caption("Events, the newest first", cls="vh"), head, Tbody(*rows), cls="list events"
     )
 
 
 def row(event, caller, names):
+    """`names`: of the columns. A page has fifty rows: they are drawn once."""
     by = "themselves" if event.actor and event.actor == event.subject else event.actor
-    cells = (
-        moment(event.at, caller.timezone, named=False),
-        Span(name(event.kind), title=event.kind),
-        Bdi(event.subject) if event.subject else "",
-        Bdi(by) if by else "",
-        event.network,
-        detail(event),
+    return row_of(names)(
+        at=moment(event.at, caller.timezone, named=False),
+        name=name(event.kind),
+        kind=event.kind,
+        subject=isolated(event.subject),
+        by=isolated(by),
+        network=event.network,
+        detail=detail(event),
     )
-    return Tr(*[Td(cell, data_label=label) for cell, label in zip(cells, names, strict=True)])
+
+
+@lru_cache
+def row_of(names):
+    gaps = ("⟦at⟧", Span("⟦name⟧", title="⟦kind⟧"), "⟦subject⟧", "⟦by⟧", "⟦network⟧", "⟦detail⟧")
+    return Still(Tr(*[Td(cell, data_label=n) for cell, n in zip(gaps, names, strict=True)]))
+
+
+def isolated(text):
+    return ISOLATED(text=text) if text else ""
+
+
+ISOLATED = Still(Bdi("⟦text⟧"))
 
 
 def detail(event):
@@ -112,28 +137,44 @@ def detail(event):
     return " · ".join(part for part in (event.organisation, event.detail) if part)
 
 
-def nothing(wanted):
-    said = (
-        "Nothing of that kind happened in this time."
-        if wanted.query or wanted.kind
-        else ("Nothing happened in this time.")
-    )
-    return Div(P(said), P(A("Show all of the last week", href=PATH)), cls="empty")
+def nothing(page, caller, where, path):
+    wanted = page.wanted
+    if page.looked_to:
+        said = f"Nothing like that since {written(page.looked_to, caller.timezone)}."
+        road = A("Look further back", href=older(page, where, path))
+    else:
+        said = (
+            "Nothing of that kind happened in this time."
+            if wanted.query or wanted.kind
+            else "Nothing happened in this time."
+        )
+        road = A("Show all of the last week", href=path)
+    return Div(P(said), P(road), cls="empty")
 
 
-def paging(page, where):
-    first = A("Newest", href=f"{PATH}?{urlencode(where)}") if not page.newest else NOTHING
-    older = NOTHING
-    if page.older:
-        older = A("Older", href=f"{PATH}?{urlencode(where | {'before': page.older})}", rel="next")
-    if page.newest and not page.older:
+def looked(page, caller):
+    """Of a million events only so many are read at once."""
+    return P(f"All of them since {written(page.looked_to, caller.timezone)}.", cls="soft")
+
+
+def older(page, where, path):
+    return f"{path}?{urlencode(where | {'before': page.older})}"
+
+
+def paging(page, where, path):
+    first = A("Newest", href=f"{path}?{urlencode(where)}") if not page.newest else NOTHING
+    on = NOTHING
+    if page.older and page.rows:
+        words = "Look further back" if page.looked_to else "Older"
+        on = A(words, href=older(page, where, path), rel="next")
+    if page.newest and on is NOTHING:
         return NOTHING
-    return Nav(first, older, cls="pages", aria_label="Pages")
+    return Nav(first, on, cls="pages", aria_label="Pages")
 
 
-def download(where):
+def download(where, path):
     hidden = [Input(type="hidden", name=name, value=value) for name, value in where.items()]
-    return Form(*hidden, Button("Download as CSV", cls="plain"), **post(f"{PATH}.csv"))
+    return Form(*hidden, Button("Download as CSV", cls="plain"), **post(f"{path}.csv"))
 
 
 # ---- CSV

@@ -62,6 +62,23 @@ _END = f"{_ASKED},\n{_WITH}\n{_UNASKED}\n{{app_name}}, {{base_url}}\n"
 _BOUND = "\n@{host} #{code}\n"
 _SUBJECT, _LINK_SUBJECT = "Your {app_name} sign-in code", "Your {app_name} sign-in link"
 _CODE_SUBJECT = "{code} is your {app_name} sign-in code"
+_MOVE_SUBJECT = "Your new address at {app_name}"
+_MOVE_HOW = "Type it on your account page, where you asked for it. It works once, for {valid_for}."
+_MOVE_UNASKED = """\
+Was that not you? Then ignore this mail: without it this address is nobody's there.
+We never ask for it by phone or chat.
+"""
+_MOVE = f"""\
+{{code}}
+
+is the code for your new address at {{app_name}}.
+{_MOVE_HOW}
+
+{_ASKED},
+{_WITH}
+{_MOVE_UNASKED}
+{{app_name}}, {{base_url}}
+"""
 _UNDO = "Undo the change"
 # For each kind of notice: subject, what happened, what to do, the words of its link if it has one.
 _NOTICES = {
@@ -107,8 +124,10 @@ _NOTICES = {
 }
 _INVITED = "You are invited to {app_name}"
 _BY = "{organisation} invites you to {app_name}."
-_JOIN = "Accept the invitation"
-_ONCE = "The link works once, for {link_for}. Did you not expect this? Then ignore this mail."
+_JOIN = "Look at the invitation"
+_ONCE = """\
+Sign in there with this address, then accept or decline. The invitation is for this address only, \
+and good for {link_for}. Did you not expect it? Then ignore this mail."""
 
 MAX_NAME = 60
 
@@ -177,6 +196,31 @@ class CodeLetter:
         return Letter(address, self._subject.format(**known), text, _lines(html))
 
 
+class MoveLetter:
+    """The mail with the code that makes an address somebody's. It signs nobody in, and says so."""
+
+    def __init__(self, app_name, base_url, code_seconds):
+        valid_for = duration(code_seconds)
+        self._known = {"app_name": app_name, "base_url": base_url, "valid_for": valid_for}
+        self._html = _sheet(
+            _MOVE_SUBJECT.format(app_name=app_name),
+            f"It works once, for {valid_for}.",
+            P("The code for your new address at ", Strong(app_name)),
+            P("⟦code⟧", style=DIGITS),
+            P(_MOVE_HOW.format(valid_for=valid_for)),
+            P(_ASKED.format(when="⟦when⟧"), ", ", _WITH.format(device="⟦device⟧"), style=SOFT),
+            P(_MOVE_UNASKED, style=SOFT),
+            P(app_name, ", ", base_url, style=SOFT),
+        )
+
+    def __call__(self, address, code, asked_at, timezone, asked_by):
+        """`code` has digits, or letters and digits; `asked_by` is a kind of device, as in CodeLetter."""
+        asked = {"when": written(asked_at, timezone), "device": asked_by or _UNKNOWN}
+        text = _MOVE.format(code=code, **self._known, **asked)
+        subject = _MOVE_SUBJECT.format(**self._known)
+        return Letter(address, subject, text, _lines(self._html(code=code, **asked)))
+
+
 class NoticeLetter:
     """What a person should know of their account. Nothing to click, but where something can be undone."""
 
@@ -222,15 +266,17 @@ class InvitationLetter:
             P(self._sender, style=SOFT),
         )
 
-    def __call__(self, address, organisation, link, link_seconds):
+    def __call__(self, address, organisation, link_seconds, link):
         """`organisation`: its name, which its own admins chose; one that `fit_for_mail` refuses is left out."""
         subject = _INVITED.format(app_name=self._app_name)
         what = f"{subject}."
         if fit_for_mail(organisation):
             what = _BY.format(organisation=organisation, app_name=self._app_name)
-        once = _ONCE.format(link_for=duration(link_seconds))
+        # Of what the mail took to leave nobody counts the minutes.
+        hours = max(3600, round(link_seconds / 3600) * 3600)
+        once = _ONCE.format(link_for=duration(hours))
         html = self._html(subject=subject, what=what, link=link, once=once)
-        text = f"{what}\n\n{link}\n\n{once}\n\n{self._sender}\n"
+        text = f"{what}\n\n{link}\n\n{fill(once, 76)}\n\n{self._sender}\n"
         return Letter(address, subject, text, _lines(html))
 
 

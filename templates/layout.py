@@ -135,8 +135,15 @@ class Layout:
             inner = Safe(f'<section id="door" class="card">{inner}</section>')
         if not caller:
             return self._outside(title=title, menu="", content=inner, width=width)
-        menu = _menu((("/admin", "People"), *self._offers) if caller.is_admin else (), title)
+        menu = _menu(self._part_of(caller), title)
         return self._inside(title=title, menu=menu, content=inner, width=width)
+
+    def _part_of(self, caller):
+        """What of the admins' pages is theirs."""
+        if caller.is_admin:
+            return ("/admin", "People"), *self._offers
+        runs = caller.tenant_role == "admin"
+        return ((f"/admin/organisations/{caller.tenant}", "Organisation"),) if runs else ()
 
     def offer(self, path, name):
         """One more entry in the menu of admins, after their list of people."""

@@ -228,8 +228,10 @@ def paging(page):
 
     back = A("Newer", href=to(page.page - 1), rel="prev") if page.page > 1 else NOTHING
     on = A("Older", href=to(page.page + 1), rel="next") if page.page < page.pages else NOTHING
-    where = Span(f"Page {page.page:,} of {page.pages:,}")
-    return Nav(back, where, on, cls="pages", aria_label="Pages")
+    where = f"Page {page.page:,} of {page.pages:,}"
+    if page.page == page.pages and page.older:
+        where += f". {page.older:,} older ones are not listed."
+    return Nav(back, Span(where), on, cls="pages", aria_label="Pages")
 
 
 # ---- asking first: (question, what follows, yes, no)

@@ -1,10 +1,9 @@
-"""The admin's pages of organisations: the list, and one of them. Data in, HTML out."""
+"""The admin's pages of organisations: the list, and the end of one. Inside one: members.py. Data in, HTML out."""
 
 from urllib.parse import urlencode
 
 from fasthtml.common import *
 
-from templates.admin import role_select
 from templates.layout import alert, post
 from templates.pages import NOTHING, moment, refused_alert
 from templates.words import TENANT_DONE, plural
@@ -120,85 +119,7 @@ def paging(page, path, where):
     return Nav(back, where_now, on, cls="pages", aria_label="Pages")
 
 
-# ---- one of them
-def tenant_page(page, caller, done="", refused=None):
-    path = f"{PATH}/{page.tenant.id}"
-    return Div(
-        P(A("Organisations", href=PATH), cls="back"),
-        H1(page.tenant.name),
-        refused_alert(refused),
-        NOTHING if refused else said(done),
-        members_table(page, caller, path),
-        paging(page, path, {}),
-        H2("Add somebody"),
-        join_form(page, path),
-        H2("Name"),
-        Form(
-            Label("Name of the organisation", _for="name", cls="vh"),
-            Input(id="name", name="name", value=page.tenant.name, autocomplete="off"),
-            Button("Rename", cls="plain"),
-            **post(f"{path}/name", "#tenant", hx_swap="outerHTML"),
-            cls="row",
-        ),
-        H2("The end"),
-        Form(
-            Button("Delete this organisation", cls="danger"),
-            P("Its people stay, without it. We ask once more.", cls="hint"),
-            **post(f"{path}/delete"),
-        ),
-        id="tenant",
-    )
-
-
-def members_table(page, caller, path):
-    names = ("Address", "Name", "Role here", "Since", "Actions")
-    head = Thead(Tr(*[Th(name, scope="col") for name in names]))
-    rows = [member_row(member, page, caller, path) for member in page.rows]
-    caption = Caption(f"{plural(page.total, 'person', 'people')}, by address", cls="vh")
-    return Table(caption, head, Tbody(*rows), cls="list")
-
-
-def member_row(member, page, caller, path):
-    disabled = Span("disabled", cls="pill bad") if member.disabled_at is not None else NOTHING
-    role = Form(
-        Input(type="hidden", name="email", value=member.address),
-        role_select(page.roles, member.role, aria_label=f"Role of {member.address} here"),
-        Button("Change", cls="plain", aria_label=f"Change the role of {member.address}"),
-        **post(f"{path}/members", "#tenant", hx_swap="outerHTML"),
-    )
-    sure = f"Take {member.address} out of {page.tenant.name}?"
-    remove = Form(
-        Button("Remove", cls="danger", aria_label=f"Remove {member.address}"),
-        **post(
-            f"{path}/members/{member.user_id}/remove",
-            "#tenant",
-            hx_swap="outerHTML",
-            hx_confirm=sure,
-        ),
-    )
-    return Tr(
-        Td(Bdi(member.address), data_label="Address"),
-        Td(member.name or "–", data_label="Name"),
-        Td(Span(member.role, cls="pill"), " ", disabled, data_label="Role here"),
-        Td(moment(member.created_at, caller.timezone, named=False), data_label="Since"),
-        Td(Div(role, remove), cls="acts"),
-    )
-
-
-def join_form(page, path):
-    return Form(
-        Div(
-            Label("Address", _for="email"),
-            Input(id="email", name="email", type="email", autocomplete="off"),
-        ),
-        Div(Label("Role here", _for="role"), role_select(page.roles, "user", id="role")),
-        Button("Add"),
-        P("Somebody who is in the list of people already.", cls="hint"),
-        **post(f"{path}/members", "#tenant", hx_swap="outerHTML", novalidate=True),
-        cls="card stack",
-    )
-
-
+# ---- the end of one
 def tenant_sure(page):
     path = f"{PATH}/{page.tenant.id}"
     return Div(

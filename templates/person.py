@@ -9,7 +9,9 @@ from templates.admin import bounce_pill, state_pill
 from templates.audit import row as event_row
 from templates.layout import alert, post
 from templates.pages import NOTHING, moment, refused_alert, zone_of
-from templates.words import PERSON_DONE, written
+from templates.words import PERSON_DONE, plural, written
+
+MOST_SHOWN = 50  # organisations
 
 
 def person(page, caller, done="", refused=None, bounces=False):
@@ -89,17 +91,18 @@ def place_row(place, page, caller, path):
 
 
 def organisations(memberships):
+    more = len(memberships) - MOST_SHOWN
+    rest = P(f"And in {plural(more, 'other')}.", cls="soft") if more > 0 else NOTHING
     head = Thead(Tr(*[Th(name, scope="col") for name in ("Name", "Role there")]))
     rows = [
         Tr(
             Td(A(m.name, href=f"/admin/organisations/{m.tenant}"), data_label="Name"),
             Td(Span(m.role, cls="pill"), data_label="Role there"),
         )
-        for m in memberships
+        for m in memberships[:MOST_SHOWN]
     ]
-    return Table(
-        Caption("Organisations that they are in", cls="vh"), head, Tbody(*rows), cls="list"
-    )
+    caption = Caption("Organisations that they are in", cls="vh")
+    return Div(Table(caption, head, Tbody(*rows), cls="list"), rest)
 
 
 def latest(page, caller):

@@ -88,6 +88,28 @@ REFUSALS = {
         "That is the last admin of the organisation.",
         "Make somebody else its admin first.",
     ),
+    "invitation_unknown": (
+        "There is no such invitation for you.",
+        "Sign in with the address that it was mailed to.",
+    ),
+    "invitation_over": (
+        "That invitation does not count any more.",
+        "It was used, taken back, or has run out. A new one can be sent.",
+    ),
+    "invitations_full": (
+        "There are many open invitations already.",
+        "Take some back, or wait until they are accepted.",
+    ),
+    "member_already": ("{address} is in it already.", "Nothing was changed."),
+    "too_many_invitations": (
+        "There were many invitations today.",
+        "Try again in {retry_after}.",
+    ),
+    "import_empty": ("There is no address in that list.", "Paste one a line, or choose a file."),
+    "import_long": (
+        "That is too much at once.",
+        "Send at most {rows:,} rows and 1 MB, and the rest afterwards.",
+    ),
     "review_rights": (
         "Whoever tests an app may have no rights here.",
         "Use another address, or take role and memberships away first.",
@@ -98,6 +120,35 @@ REFUSALS = {
     ),
     "review_days": ("That is too long, or no time at all.", "Use 1 to {most_days} days."),
     "last_admin": ("That is the last active admin.", "Make somebody else an admin first."),
+    "move_same": ("That is your address already.", "Enter the one that you want instead."),
+    "move_over": (
+        "No change of your address is under way here.",
+        "Enter the new address once more.",
+    ),
+    "move_code_long": (
+        "Codes of a few digits are switched off for this address for now.",
+        "Enter the {length} letters and digits of the newest email, or ask for a new one.",
+    ),
+    "address_taken": (
+        "Meanwhile somebody else has {address}.",
+        "Nothing was changed. Use another address.",
+    ),
+    "too_many_moves": (
+        "You have asked for many emails to other addresses.",
+        "Try again in {retry_after}.",
+    ),
+    "undo_wrong": (
+        "That link does not work.",
+        "It may have been cut off, or the account is gone. Copy all of it and try again.",
+    ),
+    "undo_over": (
+        "That link was used already, or has run out.",
+        "Nothing was changed now. If that was not you, ask an admin for help.",
+    ),
+    "undo_taken": (
+        "Meanwhile the address belongs to another account here.",
+        "Nothing was changed. Ask an admin for help.",
+    ),
 }
 
 DONE = {
@@ -106,6 +157,27 @@ DONE = {
     "disabled": "{address} is disabled and signed out everywhere.",
     "enabled": "{address} can sign in again.",
     "deleted": "That person is deleted.",
+}
+
+# What the list of people is narrowed to, and in which order it comes.
+PEOPLE_STATES = {
+    "": "Any state",
+    "active": "Active",
+    "invited": "Never signed in",
+    "disabled": "Disabled",
+}
+PEOPLE_SEEN = {"": "Seen at any time", "week": "Signed in this week"}
+PEOPLE_SORTS = {
+    "address": "By address",
+    "-address": "By address, from the end",
+    "name": "By name",
+    "-name": "By name, from the end",
+    "role": "By role",
+    "-role": "By role, from the end",
+    "-seen": "By last sign-in, the newest first",
+    "seen": "By last sign-in, the oldest first",
+    "-added": "The newest people first",
+    "added": "The oldest people first",
 }
 
 PERSON_DONE = {
@@ -119,6 +191,7 @@ TENANT_DONE = {
     "made": "The organisation is there.",
     "renamed": "It has its new name.",
     "joined": "They are in, from their next click.",
+    "role": "They have another role here. It counts from their next click.",
     "left": "They are out, from their next click.",
     "deleted": "The organisation is deleted.",
 }
@@ -129,6 +202,7 @@ ACCOUNT_DONE = {
     "others": "All your other sign-ins have ended.",
     "tenant": "It counts from now on.",
     "left": "You are not in that organisation any more.",
+    "moved": "That is your address now. Everywhere else you are signed out.",
 }
 
 # What the record of events calls what happened.
@@ -147,6 +221,9 @@ EVENTS = {
     "user_deleted": "Person deleted",
     "user_disabled": "Person disabled",
     "user_enabled": "Person enabled",
+    "user_address_asked": "Asked for another address",
+    "user_address_changed": "Address changed",
+    "user_address_restored": "Change of address taken back",
     "user_data_exported": "Data downloaded",
     "user_review_account": "App reviewer's code made",
     "privilege_permissions_changed": "Role changed",
@@ -157,12 +234,20 @@ EVENTS = {
     "tenant_deleted": "Organisation deleted",
     "member_added": "Joined an organisation",
     "member_removed": "Left an organisation",
+    "invitation_sent": "Invitation sent",
+    "invitation_accepted": "Invitation accepted",
+    "invitation_declined": "Invitation declined",
+    "invitation_withdrawn": "Invitation taken back",
     "sys_mail_paused": "Mail paused",
     "sys_mail_resumed": "Mail resumed",
     "sys_mail_retried": "Mail tried again",
     "sys_mail_dropped": "Mail dropped",
     "sys_mail_bounced": "Address does not exist",
+    "sys_events_purged": "Old entries of the record deleted",
+    "sys_restored": "Backup put back",
 }
+# How the members of an organisation may be sorted.
+SORTS = {"address": "By address", "name": "By name", "role": "By role", "since": "Newest first"}
 PERIODS = {"1": "Last day", "7": "Last 7 days", "30": "Last 30 days", "all": "From the beginning"}
 
 # What becomes of a mail: what an admin reads in a row, over the counts, and why it is so.
@@ -178,6 +263,9 @@ MAIL_STATES = {
 MAIL_KINDS = {
     "code": "Sign-in code or link",
     "none": "Nothing to send",
+    "move": "Code for a new address",
+    "address_changed": "Address changed notice",
+    "address_new": "New address notice",
     "new_device": "New sign-in notice",
     "device_ended": "Browser forgotten notice",
     "token_reused": "App signed out notice",
@@ -216,7 +304,7 @@ PROBLEMS = {
     ),
     404: ("There is no such page", "The address may be mistyped, or the page has moved."),
     405: ("That can't be done here", "Go back and use the buttons of the page."),
-    413: ("That is too much at once", "Send less than 64 kB and at most 50 fields."),
+    413: ("That is too much at once", "Send less, or in several parts."),
     500: ("Something went wrong on our side", "Try again in a moment."),
     503: ("We can't answer right now", "Nothing is lost. Try again in a few seconds."),
 }

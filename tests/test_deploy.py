@@ -169,7 +169,7 @@ def test_the_reader_of_dockerignore_knows_the_difference():
 
 # ---- what the documents name
 # Names of others, and examples; everything else has to be ours.
-OTHERS_NAMES = {"RAILWAY_RUN_UID"}
+OTHERS_NAMES = {"RAILWAY_RUN_UID", "OTEL_PYTHON_EXCLUDED_URLS", "OTEL_EXPORTER_OTLP_ENDPOINT"}
 OTHERS_FILES = {"copy.db", "vestibule.db"}
 EXAMPLE_ROUTES = {"/reports", "/figures", "/color", "/drafts", "/data", "/app"}
 SOURCES = [ROOT / "main.py", *(p for room in ("auth", "utils") for p in ROOT.glob(f"{room}/*.py"))]

@@ -159,7 +159,7 @@ def every_letter():
         notice("device_ended", ADA, START, "Europe/Berlin"),
         notice("address_changed", ADA, START, "UTC", "Edge", undo, 7 * 86400),
         notice("address_new", ADA, START, "UTC"),
-        InvitationLetter("Vestibule", BASE_URL)(ADA, "St. Mary’s", f"{BASE_URL}/i#x", 7 * 86400),
+        InvitationLetter("Vestibule", BASE_URL)(ADA, "St. Mary’s", 7 * 86400, f"{BASE_URL}/i"),
     ]
 
 
@@ -316,7 +316,7 @@ def test_an_address_that_changed_is_told_at_both_ends():
 
 
 def invited(organisation):
-    return InvitationLetter("Vestibule", BASE_URL)(ADA, organisation, URL, 7 * 86400)
+    return InvitationLetter("Vestibule", BASE_URL)(ADA, organisation, 7 * 86400, URL)
 
 
 @pytest.mark.parametrize(
@@ -336,7 +336,7 @@ def test_an_invitation_names_the_organisation(name):
     assert fit_for_mail(name)
     for part in (" ".join(found.text.split()), plain(found.html)):
         assert f"{name} invites you to Vestibule." in part
-        assert "works once, for 7 days" in part and "ignore this mail" in part
+        assert "for this address only, and good for 7 days" in part and "ignore this mail" in part
     assert name not in found.subject and URL in found.text and f'href="{URL}"' in found.html
 
 

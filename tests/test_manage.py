@@ -259,6 +259,24 @@ def test_sessions_are_listed_and_ended(manage, build):
 
 
 @pytest.mark.parametrize(
+    "words",
+    [
+        ("users",),
+        ("add-user", "ada@example.org"),
+        ("sign-out", "--all", "--yes"),
+        ("events",),
+        ("purge", "--events", "90"),
+        ("backup", "b.db"),
+    ],
+)
+def test_a_database_that_is_none_is_one_line_and_exit_1(post, tmp_path, words):
+    (tmp_path / "vestibule.db").write_bytes(b"SQLite format 3\0" + b"x" * 8000)
+    status, out, error = post(*words)
+    assert (status, out) == (1, "") and error.startswith("DATABASE_URL: ")
+    assert len(error.splitlines()) == 1 and not list(tmp_path.glob("b.db"))
+
+
+@pytest.mark.parametrize(
     ("words", "says"),
     [
         (("sign-out",), "name an address, or --all"),
@@ -267,6 +285,14 @@ def test_sessions_are_listed_and_ended(manage, build):
         (("sessions", "nobody@example.org"), "no such person"),
         (("events", "--since", "yesterday"), "--since"),
         (("events", "--since", "1w"), "--since"),
+        (("events", "--since", "²d"), "--since"),
+        (("events", "--address", "\udcff"), "a character"),
+        (("users", "--search", "\udcff"), "a character"),
+        (("purge", "--events", "89"), "90<=x"),
+        (("purge", "--never-activated", "0"), "1<=x"),
+        (("backup",), "Missing argument"),
+        (("restore", "nowhere.db"), "nowhere.db: No such file"),
+        ((), "Missing command"),
     ],
 )
 def test_what_names_nobody_or_no_time_is_one_line_and_exit_1(post, words, says):

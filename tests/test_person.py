@@ -112,3 +112,18 @@ def test_names_and_events_are_text(house, admin):
     house.auth.organisations.create(None, evil, BOB, Source())
     answer = admin.get(f"/admin/people/{id}")
     assert "<img" not in answer.text and soup(answer).h1.get_text() == evil
+
+
+def test_a_busy_person_s_page_stays_short_and_leads_on(house, admin, path):
+    for n in range(52):
+        house.auth.organisations.create(None, f"Club {n:02}", ADA, Source())
+    page = soup(admin.get(path))
+    assert (
+        len(page.select('td[data-label="Role there"]')) == 50
+        and "And in 2 others." in page.get_text()
+    )
+    assert len(page.select(".events tbody tr")) == 20
+    older = page.find("a", string="All of it, in the audit")["href"]
+    told = soup(admin.get(older)).select(".events tbody tr")
+    assert len(told) == 50  # and it has pages
+    assert {row.select("td")[2].get_text() for row in told} == {ADA}

@@ -28,17 +28,14 @@ def rows(page):
     ]
 
 
-def test_only_admins_of_the_site_get_there(house, club):
+def test_only_admins_of_the_site_make_add_and_end(house, club):
     door = house.door()
     door.sign_in(ADA)  # she runs it, and is no admin of the site
-    for path in (PATH, f"{PATH}/{club.id}"):
-        assert door.get(path).headers["location"] == "/no_access_right"
-    for path in ("name", "members", f"members/{'0' * 32}/remove", "delete"):
-        answer = door.post(
-            f"{PATH}/{club.id}/{path}", name="x", email=ADA, role="admin", sure="yes"
-        )
+    assert door.get(PATH).headers["location"] == "/no_access_right"
+    for path in (PATH, f"{PATH}/{club.id}/members", f"{PATH}/{club.id}/delete"):
+        answer = door.post(path, name="x", email=ADA, role="admin", sure="yes")
         assert answer.headers["location"] == "/no_access_right"
-    assert house.auth.organisations.all() == [club]
+    assert house.auth.organisations.all() == [club] and len(house.rows("memberships")) == 1
 
 
 def test_an_organisation_is_made_and_found(house, admin, ada):
@@ -85,16 +82,19 @@ def test_people_join_change_and_leave(house, admin, club):
     )
     assert [row[:3:2] for row in rows(soup(admin.get(path)))] == [[ADA, "admin"], [BOB, "user"]]
     admin.post(f"{path}/members", email=BOB, role="admin")
-    ada = house.auth.people.by_address(ADA)
-    assert admin.post(f"{path}/members/{ada.id}/remove").headers["location"].endswith("left")
+    ada, bob = (house.auth.people.by_address(address) for address in (ADA, BOB))
+    sure = soup(admin.post(f"{path}/people/{ada.id}/remove"))
+    assert sure.h1.get_text() == "Remove this member?" and ADA in sure.get_text()
+    assert len(house.rows("memberships")) == 2
+    answer = admin.post(f"{path}/people/{ada.id}/remove", sure="yes")
+    assert answer.headers["location"].endswith("left")
     assert [row[:3:2] for row in rows(soup(admin.get(path)))] == [[BOB, "admin"]]
-    bob = house.auth.people.by_address(BOB)
-    answer = admin.post(f"{path}/members/{bob.id}/remove")
+    answer = admin.post(f"{path}/people/{bob.id}/remove", sure="yes")
     assert answer.status_code == 422 and "last admin of the organisation" in answer.text
     answer = admin.post(f"{path}/members", email=BOB, role="user")
     assert answer.status_code == 422
     for odd in ("0" * 32, "x", "%00", ada.id):
-        assert admin.post(f"{path}/members/{odd}/remove").status_code == 404
+        assert admin.post(f"{path}/people/{odd}/remove", sure="yes").status_code == 404
     kinds = [e["kind"] for e in sorted(house.rows("events"), key=lambda e: e["id"])]
     assert kinds.count("member_added") == 2 and kinds.count("member_removed") == 1
     changed = [e["detail"] for e in house.rows("events") if "permissions" in e["kind"]]
@@ -122,7 +122,18 @@ def test_it_is_deleted_after_one_more_question_and_a_fresh_code(house, admin, cl
     assert house.auth.people.by_address(ADA)
 
 
-def test_what_is_not_there_is_404_and_the_list(house, admin, club):
+def test_who_adds_an_admin_enters_a_fresh_code(house, admin, club):
+    house.add(BOB)
+    house.clock.advance(901)
+    path = f"{PATH}/{club.id}"
+    answer = admin.post(f"{path}/members", {"Referer": path}, email=BOB, role="admin")
+    assert answer.headers["location"].startswith("/confirm") and len(house.rows("memberships")) == 1
+    assert (
+        admin.post(f"{path}/members", email=BOB, role="user").headers["location"].endswith("joined")
+    )
+
+
+def test_what_is_not_there_is_404(house, admin, club):
     for odd in ("0" * 32, "x", "%00", "' or 1=1"):
         assert admin.get(f"{PATH}/{odd}").status_code == 404
         for path in ("name", "members", "delete"):

@@ -8,7 +8,8 @@ SQL is written once, in the dialect both share: `:name` for parameters, `update 
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -70,6 +71,7 @@ class SQLite:
     """
 
     Unavailable = Unavailable
+    errors: tuple[type[Exception], ...] = (apsw.Error,)  # all that the driver may raise
     skip_locked = ""  # what a claim needs so that workers don't queue for one row
 
     def __init__(self, path: str | Path):
@@ -84,6 +86,7 @@ class SQLite:
         except OSError as error:
             raise Unavailable(f"can't open the SQLite file: {error.strerror}") from error
         self._lock, self._wait = threading.RLock(), threading.local()
+        self._waiting: set[object] = set()  # who is in a thread because of it
         # In place of apswutils' own hooks: a busy timeout of 100 ms and `PRAGMA optimize` at open
         # make starting fail when several processes do so together.
         theirs, apsw.connection_hooks[:] = list(apsw.connection_hooks), [_tune]
@@ -119,9 +122,14 @@ class SQLite:
 
     @contextmanager
     def tx(
-        self, lock: int | None = None, patient: bool = False, durable: bool = True
+        self,
+        lock: int | None = None,
+        patient: bool = False,
+        durable: bool = True,
+        settings: Mapping[str, str] | None = None,
     ) -> Iterator[Tx]:
-        """One transaction. Writers are one at a time here, so `lock` has nothing to add.
+        """One transaction. Writers are one at a time here, so `lock` has nothing to add; nor has SQLite
+        policies that would read `settings`.
 
         `durable=False`: others see it, and kill -9 can't undo it, but a power cut may until the next
         durable one is done, which takes it along to the disk. Half the price.
@@ -154,6 +162,20 @@ class SQLite:
             self._lock.release()
         t.committed()
 
+    @contextmanager
+    def snapshot(self) -> Iterator[Tx]:
+        """One moment to read, for as long as it takes. Others write meanwhile."""
+        self._take()
+        try:
+            execute = self._db.conn.execute
+            execute("begin")
+            try:
+                yield Tx(lambda sql, **params: self._rows(sql, params), execute)
+            finally:
+                execute("rollback")
+        finally:
+            self._lock.release()
+
     async def run(self, f: Callable[P, T], *args: P.args, **kw: P.kwargs) -> T:
         """Call f here: a statement takes microseconds, a trip through a thread takes fifty.
 
@@ -162,21 +184,32 @@ class SQLite:
         """
         self._wait.ms, self._wait.wrote = LOOP_MS, False
         try:
-            return f(*args, **kw)
+            # While one waits, the next is not tried here: a hundred would stop the loop for LOOP_MS each.
+            if not self._waiting:
+                return f(*args, **kw)
         except Busy:
             if self._wait.wrote:
                 raise
         finally:
             self._wait.ms = BUSY_MS
-        return await run_in_threadpool(f, *args, **kw)
+        me = object()
+        self._waiting.add(me)
+        try:
+            return await run_in_threadpool(f, *args, **kw)
+        finally:
+            self._waiting.discard(me)
 
     def _take(self) -> None:
         """The connection for this thread alone, with as much patience as this thread has."""
         ms = getattr(self._wait, "ms", BUSY_MS)
         if getattr(self._wait, "wrote", False):
             ms = max(ms, LATE_MS)
-        if not self._lock.acquire(timeout=ms / 1000):
-            raise Busy("the connection is busy")
+        if not self._lock.acquire(blocking=False):
+            began = time.monotonic()
+            if not self._lock.acquire(timeout=ms / 1000):
+                raise Busy("the connection is busy")
+            # One patience for both: it was in the way of the same lock that is asked for next.
+            ms = max(LOOP_MS, ms - round(1000 * (time.monotonic() - began)))
         try:
             self._db.conn.set_busy_timeout(ms)
         except apsw.Error as error:  # closed
@@ -242,6 +275,7 @@ class PostgreSQL:
         from psycopg_pool import ConnectionPool
 
         read_only = psycopg.errors.ReadOnlySqlTransaction  # a server that lost its place to another
+        self.errors: tuple[type[Exception], ...] = (psycopg.Error,)
         self._faults = (psycopg.OperationalError, psycopg.InterfaceError, read_only)
 
         def tune(connection: Any) -> None:
@@ -283,12 +317,16 @@ class PostgreSQL:
 
     @contextmanager
     def tx(
-        self, lock: int | None = None, patient: bool = False, durable: bool = True
+        self,
+        lock: int | None = None,
+        patient: bool = False,
+        durable: bool = True,
+        settings: Mapping[str, str] | None = None,
     ) -> Iterator[Tx]:
         """One transaction; those that name the same `lock` run one after another, on every machine.
 
         `patient`: without the time-outs, for migrations. `durable`: as on SQLite; when the server
-        falls, not only the power.
+        falls, not only the power. `settings`: for its policies, and over with the transaction.
         """
         try:
             with self._pool.connection() as connection, connection.transaction():
@@ -297,12 +335,26 @@ class PostgreSQL:
                     connection.execute(statement)
                 if not durable:
                     connection.execute("set local synchronous_commit = off")
+                for name, value in (settings or {}).items():
+                    connection.execute("select set_config(%s, %s, true)", [name, value])
                 if lock is not None:
                     connection.execute("select pg_advisory_xact_lock(%s)", [lock])
                 yield t
         except self._faults as error:
             raise Unavailable(str(error)) from error
         t.committed()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Tx]:
+        """One moment to read, for as long as it takes. Others write meanwhile."""
+        try:
+            with self._pool.connection() as connection, connection.transaction():
+                connection.execute("set transaction isolation level repeatable read, read only")
+                for statement in PG_PATIENCE:
+                    connection.execute(statement)
+                yield Tx(lambda sql, **params: _fetch(connection, sql, params), connection.execute)
+        except self._faults as error:
+            raise Unavailable(str(error)) from error
 
     async def run(self, f: Callable[P, T], *args: P.args, **kw: P.kwargs) -> T:
         """Call f in a thread: it waits for the network."""
@@ -332,12 +384,13 @@ def connect(url: str) -> Database:
     return PostgreSQL(url)
 
 
-def migrate(db: Database, *folders: Path) -> None:
+def migrate(db: Database, *folders: Path, upto: Mapping[str, int] | None = None) -> None:
     """Bring the tables of each folder (`auth/migrations`, …) up to date: all of it, or none.
 
     Files are `0001_name.sql`; where the two databases differ, `0002_name.sqlite.sql` and
     `0002_name.postgresql.sql`; PostgreSQL does not get to read `without rowid`. Safe when several processes start at once: one works, the others
     wait and find nothing to do. Raises RuntimeError when the tables are newer than the code.
+    `upto`: to these versions (see `versions`), and no further.
     """
     dialect = "sqlite" if isinstance(db, SQLite) else "postgresql"
     with db.tx(lock=MIGRATION_LOCK, patient=True) as t:
@@ -350,15 +403,16 @@ def migrate(db: Database, *folders: Path) -> None:
             row = t.q("select version from schema_versions where room = :room", room=room)
             done = row[0]["version"] if row else 0
             steps = _steps(folder, dialect)
-            if done > len(steps):
+            wanted = len(steps) if upto is None else upto.get(room, 0)
+            if max(done, wanted) > len(steps):
                 raise RuntimeError(f"the {room} tables are newer than this code; deploy newer code")
-            for step in steps[done:]:
+            for step in steps[done:wanted]:
                 t.script(_script(step, dialect))
             t.q(
                 "insert into schema_versions (room, version) values (:room, :version)"
                 " on conflict (room) do update set version = excluded.version",
                 room=room,
-                version=len(steps),
+                version=max(done, wanted),
             )
 
 
@@ -369,6 +423,12 @@ def _script(step: Path, dialect: str) -> str:
 
 def waiting(db: Database, *folders: Path) -> int:
     """How many migrations would run at the next start; changes nothing."""
+    dialect, done = "sqlite" if isinstance(db, SQLite) else "postgresql", versions(db)
+    return sum(len(_steps(f, dialect)) - done.get(room_name(f), 0) for f in folders)
+
+
+def versions(db: Database) -> dict[str, int]:
+    """How far the tables of each room are; {} for an empty database."""
     dialect = "sqlite" if isinstance(db, SQLite) else "postgresql"
     tables = {
         "sqlite": "select 1 from sqlite_master where name = 'schema_versions'",
@@ -376,8 +436,7 @@ def waiting(db: Database, *folders: Path) -> int:
         " and schemaname = any (current_schemas(false))",
     }
     rows = db.q("select room, version from schema_versions") if db.q(tables[dialect]) else []
-    done = {row["room"]: row["version"] for row in rows}
-    return sum(len(_steps(f, dialect)) - done.get(room_name(f), 0) for f in folders)
+    return {row["room"]: row["version"] for row in rows}
 
 
 def _steps(folder: Path, dialect: str) -> list[Path]:
@@ -387,6 +446,14 @@ def _steps(folder: Path, dialect: str) -> list[Path]:
         if int(step.name[:4]) != number:
             raise RuntimeError(f"{step.name}: the {room_name(folder)} migrations skip a number")
     return steps
+
+
+def above_policies(db: Database) -> bool:
+    """Does this user of the database see all rows, whatever the policies of the tables say?"""
+    if isinstance(db, SQLite):
+        return False
+    sql = "select rolsuper or rolbypassrls as above from pg_roles where rolname = current_user"
+    return any(row["above"] for row in db.q(sql))
 
 
 def room_name(folder: Path) -> str:

@@ -21,6 +21,7 @@ from contextlib import suppress
 from itertools import count
 from typing import Any, NamedTuple
 
+import anyio
 from starlette.concurrency import run_in_threadpool
 
 from utils import mailrows
@@ -154,6 +155,14 @@ class Outbox:
         """Are all threads there, and did the keeper look at the table lately? For /readyz."""
         there = bool(self._threads) and all(thread.is_alive() for thread in self._threads)
         return there and self._steady() - self._beat < ALIVE_SECONDS
+
+    async def ready(self) -> bool:
+        """Does the database answer, and are the threads alive? For /readyz."""
+        # One that fell silent does not answer at all.
+        with anyio.move_on_after(5), suppress(Unavailable):
+            await anyio.to_thread.run_sync(self.db.q, "select 1 as one", abandon_on_cancel=True)
+            return self.alive()
+        return False
 
     def slow(self) -> bool:
         """Does any mail wait for longer than people expect? The same for everybody who asks."""
@@ -569,8 +578,18 @@ def purge(db: Database, now: float, step: int = 500) -> int:
     return mailrows.purge(db, f"{int((now - KEPT_SECONDS) * 1000):012x}", step)
 
 
-def running(db: Database, now: float) -> str:
-    """Which process gave a sign of life within half a minute; "" for none."""
+def running(db: Database, now: float) -> int:
+    """How many processes gave a sign of life within half a minute."""
     told = mailrows.told(db).items()
-    names = (name for name, (_, at) in told if name.startswith("worker "))
-    return max((n for n in names if told and dict(told)[n][1] > now - ALIVE_SECONDS), default="")
+    signs = [at for name, (_, at) in told if name.startswith("worker ")]
+    return sum(at > now - ALIVE_SECONDS for at in signs)
+
+
+# A backup that is put back adds to these tables and takes nothing from them.
+MERGED = ("outbox", "outbox_status")
+
+
+def restored(t: Tx, now: float) -> None:
+    """After a backup was put back, in the same transaction: no old mail goes out."""
+    mailrows.void(t, "a backup was put back")
+    mailrows.forget_workers(t, int(now) + 1)

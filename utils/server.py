@@ -1,23 +1,48 @@
-"""uvicorn as this app wants it, and its HTTP protocol with an end to what comes before and after a body."""
+"""uvicorn as this app wants it: an end to what comes too slowly or too long, and to no request that came in time."""
 
+import asyncio
+import os
+import socket
+import sys
+from contextlib import suppress
 from typing import Any
 
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from utils.shield import HEADERS
 
 MAX_HEAD = 64 * 1024
+HEAD, BODY, NOTHING = "head", "body", ""
+# In all, not from one byte to the next: a byte a minute would hold a connection for ever.
+PATIENCE = {HEAD: 10.0, BODY: 30.0}
+LAST_SECONDS = 2.0  # for a connection that came just before the end, until its request is here
 
 
 class Protocol(HttpToolsProtocol):
-    """A request line with its headers, or trailers: about MAX_HEAD at most, or 400 and good-bye.
+    """A request line with its headers, or trailers: about MAX_HEAD at most, or 400 and good-bye; and
+    each part within its PATIENCE, or good-bye.
 
     The parser keeps them in memory until they are whole, and has no limit of its own. What comes in
     the same read as the end is let through: memory is what is bounded here, to a read more.
     """
 
+    patience = PATIENCE
     _pending = 0
+    _awaited, _watched = NOTHING, NOTHING
+    _watch: asyncio.TimerHandle | None = None
+    _last = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._awaited = HEAD
+        self._watch_over()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._awaited = NOTHING
+        self._watch_over()
+        super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
         """uvicorn's own answer to what is no HTTP, with the headers of every answer."""
@@ -29,27 +54,90 @@ class Protocol(HttpToolsProtocol):
         self.transport.close()
 
     def on_headers_complete(self) -> None:
-        self._pending = 0
+        self._pending, self._awaited = 0, BODY
         super().on_headers_complete()
+        if self._last:
+            self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         self._pending = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._pending = 0
+        self._pending, self._awaited = 0, NOTHING
+        self._watched = "another"  # the next one's time begins anew
         super().on_message_complete()
 
     def data_received(self, data: bytes) -> None:
         self._pending += len(data)
+        if self._awaited == NOTHING:
+            self._awaited = HEAD
         super().data_received(data)
         if self._pending > MAX_HEAD and not self.transport.is_closing():
             self.send_400_response("Too much before the body.")
+        self._watch_over()
+
+    def on_message_begin(self) -> None:
+        self._awaited = HEAD
+        super().on_message_begin()
+
+    def _watch_over(self) -> None:
+        """The time for what is awaited now. What comes in one piece, as most does, costs no timer."""
+        if self._awaited == self._watched:
+            return
+        if self._watch:
+            self._watch.cancel()
+        self._watched, seconds = self._awaited, self.patience.get(self._awaited)
+        self._watch = self.loop.call_later(seconds, self.transport.close) if seconds else None
+
+    def shutdown(self) -> None:
+        """The process ends. Whoever connected before it said so, and has asked nothing yet, may still."""
+        if self.cycle is not None:
+            return super().shutdown()
+        self._last = True
+        self.loop.call_later(LAST_SECONDS, self._leave)
+
+    def _leave(self) -> None:
+        if self.cycle is None:
+            self.transport.close()
+
+
+class Server(uvicorn.Server):
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn, and nobody is turned away who is connected already.
+
+        A connection that the system has accepted and nobody took yet would be reset with the socket.
+        The proxy before us takes a request that it has sent already to no other process, unless it
+        only reads: people would see an error for each deployment.
+        """
+        # A second handle, or closing the server would close what still has to be emptied.
+        doors = [
+            socket.socket(fileno=os.dup(s.fileno()))
+            for server in self.servers
+            for s in server.sockets
+        ]
+        for server in self.servers:
+            server.close()
+        came = []
+        for door in doors:
+            door.setblocking(False)
+            with suppress(OSError):
+                while True:
+                    came.append(door.accept()[0])
+            door.close()
+        loop = asyncio.get_running_loop()
+        for each in came:
+            with suppress(OSError):
+                await loop.connect_accepted_socket(self._protocol, each)
+        await super().shutdown(sockets)
+
+    def _protocol(self) -> asyncio.Protocol:
+        return Protocol(self.config, self.server_state, self.lifespan.state)
 
 
 def serve(asgi: Any, host: str, port: int) -> None:
     """Listen until a signal says to stop; requests under way may take 20 seconds more."""
-    uvicorn.run(
+    config = uvicorn.Config(
         asgi,
         host=host,
         port=port,
@@ -61,3 +149,8 @@ def serve(asgi: Any, host: str, port: int) -> None:
         ws="none",  # no page of ours has a socket; yours may, then write "auto"
         timeout_graceful_shutdown=20,
     )
+    server = Server(config)
+    with suppress(KeyboardInterrupt):
+        server.run()
+    if not server.started:
+        sys.exit(STARTUP_FAILURE)

@@ -160,6 +160,14 @@ def token(value: str) -> str:
     return value
 
 
+def bearer(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._~+/-]{1,200}=*", value):  # RFC 6750 §2.1
+        raise Bad(
+            "must be one word of letters, digits and ._~+/-, as `manage.py new-secret` prints"
+        )
+    return value
+
+
 def limits(value: str) -> tuple[tuple[int, int], ...]:
     """`5/1h, 10/24h` → ((5, 3600), (10, 86400)), shortest window first."""
     units, found = {"s": 1, "m": 60, "h": 3600, "d": 86400}, {}
@@ -237,7 +245,13 @@ SETTINGS = (
     Setting("SIGNUP", "closed", choice("closed", "open"), "closed: only addresses that an admin added may sign in"),
     Setting("SIGNUP_DOMAINS", "", domains, "comma list; with open: only these domains"),
     Setting("REVEAL_UNREGISTERED", "false", yes_or_no, "tell unknown addresses that they are not registered"),
-    Setting("ADMIN_EMAILS", "", addresses, "comma list; each is an active admin after the start"),
+    Setting(
+        "ADMIN_EMAILS",
+        "",
+        addresses,
+        "comma list; each is an active admin after the start. An admin who changes their address leaves"
+        " the one here behind: change it here, too",
+    ),
     Setting("SESSION_IDLE_DAYS", "7", number(0.01, 365, "days"), "a session unused for so long ends"),
     Setting("SESSION_MAX_DAYS", "30", number(0.01, 365, "days"), "a session ends after so long in any case"),
     Setting("ACCESS_TOKEN_EXPIRE_MINUTES", "10", number(1, 60, "minutes"), "how long an access token of the JSON API counts by itself"),
@@ -253,6 +267,7 @@ SETTINGS = (
     Setting("LIMIT_MAILS_FLEET", "400/24h", limits, "mails to browsers that never signed in before: their share of your provider's quota"),
     Setting("LOG_LEVEL", "info", choice("debug", "info", "warning", "error"), "least level that is logged"),
     Setting("LOG_FORMAT", "text", choice("text", "json"), "text, or one JSON object a line"),
+    Setting("METRICS_TOKEN", "", bearer, "bearer token for /metrics; without one there is no such page", secret=True),
 )  # fmt: skip
 
 # Set by the platform, not by the operator.
@@ -424,6 +439,9 @@ def advice(settings: Settings) -> list[tuple[str, str]]:
     if settings.magic_link_expire_days > 1:
         text = "links work for more than a day; whoever reads the mailbox later can use them"
         found.append(("MAGIC_LINK_EXPIRE_DAYS", text))
+    if len(settings.metrics_token or "x" * 16) < 16:
+        text = "is shorter than 16 characters, and whoever guesses it reads how the app is doing"
+        found.append(("METRICS_TOKEN", f"{text}; write what `manage.py new-secret` prints"))
     if settings.on_railway and not settings.trusted_proxies:
         text = "is empty behind Railway's proxy, so all people share one client's limits"
         found.append(("TRUSTED_PROXIES", f"{text}; write 100.64.0.0/10"))

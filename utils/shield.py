@@ -6,9 +6,11 @@ middleware, and would leave without these headers.
 
 import json
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 from urllib.parse import urlsplit
+
+from utils.logs import scope_now
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -52,6 +54,7 @@ class Shield:
     assets     URLs, with their ?v=, that a browser may keep for ever
     private    paths whose pages are named to nobody: no Referer, no search engine
     programs   how paths begin whose errors are JSON (RFC 9457) and no pages
+    large      paths that take more: how many bytes each. There the body is not read here, and must say its length
     max_body   bytes; max_fields  of one form. More is 413
     """
 
@@ -65,11 +68,14 @@ class Shield:
         assets: Collection[str] = (),
         private: Collection[str] = (),
         programs: tuple[str, ...] = (),
+        large: Mapping[str, int] | None = None,
         max_body: int = MAX_BODY,
         max_fields: int = MAX_FIELDS,
     ):
         self._app, self._page, self._ready = app, page, ready
-        self._private, self._programs = set(private), programs
+        self._private, self._programs, self._large = set(private), programs, large or {}
+        # Requests that may come under another Host: from within, where the origin's name leads elsewhere.
+        self.welcome: Callable[[Scope], bool] = lambda scope: False
         self._assets, self._max_body, self._max_fields = set(assets), max_body, max_fields
         parts = urlsplit(base_url)
         self._scheme = parts.scheme
@@ -85,7 +91,8 @@ class Shield:
             return await self._app(scope, receive, send)
         if scope["type"] == "http":
             # Behind a proxy that ends TLS every request looks like plain http; redirects go by this.
-            scope = scope | {"scheme": self._scheme}
+            scope["scheme"] = self._scheme
+            scope_now.set(scope)
         path = scope["path"]
         # Only under the hash of its content: in the middle of a deployment another process may serve
         # an older file under the newer one's URL.
@@ -99,13 +106,19 @@ class Shield:
 
         if scope["type"] == "http" and path in ("/healthz", "/readyz"):
             return await self._health(scope, armed)
-        if not self._host_is_ours(scope):
+        if not self._host_is_ours(scope) and not self.welcome(scope):
             return await self._refuse(scope, send, armed, 400)
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
             # A GET has no body for us: starlette would keep all of what was sent in memory.
             return await self._app(
                 scope, _replay(b"", receive) if scope["type"] == "http" else receive, armed
             )
+        if path in self._large:
+            # Not kept in memory for whoever sends it: the app reads it once it knows who that is.
+            length = _declared(scope)
+            if length > self._large[path]:
+                return await self._refuse(scope, send, armed, 413)
+            return await self._app(scope, receive if length else _replay(b"", receive), armed)
         body = await _read(scope, receive, self._max_body)
         if body is None or _fields(scope, body) > self._max_fields:
             return await self._refuse(scope, send, armed, 413)
@@ -164,6 +177,14 @@ async def _answer(
     ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+
+def _declared(scope: Scope) -> float:
+    """How long the body says that it is: the parser of the server lets no more through. In chunks it might be
+    endless; without a length there is none."""
+    given = [v for n, v in scope["headers"] if n in (b"content-length", b"transfer-encoding")]
+    good = len(given) == 1 and given[0].isdigit() and len(given[0]) <= 9
+    return int(given[0]) if good else float("inf") if given else 0
 
 
 async def _read(scope: Scope, receive: Receive, most: int) -> bytes | None:

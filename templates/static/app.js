@@ -50,7 +50,8 @@
   // address bar and the history. Nothing is sent before somebody presses the button.
   function takeFragment(event) {
     var proof = location.hash.slice(1);
-    if (location.pathname !== "/link" || !proof || document.getElementById(proof)) return;
+    var there = /^\/(link|undo_address)$/.test(location.pathname);
+    if (!there || !proof || document.getElementById(proof)) return;
     var field = document.querySelector("input[data-fragment]");
     if (!field) {
       if (event) location.reload(); // a second link, opened where the first one was shown

@@ -514,15 +514,19 @@ def test_A10_sessions_begin_in_one_place_after_a_challenge_was_consumed():
 
 
 def test_A10_six_digits_are_compared_in_one_place_after_they_were_counted():
-    assert where("self._spend") == [("auth/codes.py", "verify_code")]
-    assert where("self.limits.guess") == [("auth/codes.py", "verify_code")]
+    assert where("self._spend") == [("auth/codes.py", "_guessed")]
+    assert where("self.limits.guess") == [("auth/codes.py", "_guessed")]
     assert where("challenges.spend") == [("auth/codes.py", "_spend")]
     for file, tree in sources().items():
         for function, call in calls(tree, "same"):
             compared = {ast.unparse(argument) for argument in call.args}
             # A link's secret, and a reviewer's twelve characters, are not guessed at.
             if compared & {"code", "expected"} and function.name not in ("_by_link", "_reviewed"):
-                assert (file, function.name) == ("auth/codes.py", "verify_code")
+                assert (file, function.name) == ("auth/codes.py", "_guessed")
+    assert where("self._guessed") == [
+        ("auth/codes.py", "verify_code"),
+        ("auth/moving.py", "_right"),
+    ]
     # What begins in the browser begins there, too.
     assert where("auth.admit") == [
         ("auth/routes.py", "open_link"),

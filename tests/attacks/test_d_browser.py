@@ -693,7 +693,7 @@ def armed(response, path, https=True):
     assert len(directives) == len(CSP)  # a second directive of one name would be ignored
     assert {name: values for name, *values in directives} == CSP
     assert only(response, "x-content-type-options") == "nosniff"
-    wanted = "no-referrer" if path.startswith("/link") else "same-origin"
+    wanted = "no-referrer" if path.startswith(("/link", "/undo_address")) else "same-origin"
     assert only(response, "referrer-policy") == wanted
     assert only(response, "cross-origin-opener-policy") == "same-origin"
     assert only(response, "cross-origin-resource-policy") == "same-origin"

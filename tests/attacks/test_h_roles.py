@@ -17,10 +17,12 @@ from starlette.routing import Mount
 from auth import events, role_required, signed_in
 from auth.events import Source
 from auth.policy import Refused
+from auth.retention import Retention
 from auth.testing import Mailbox
 from tests.attacks.test_d_browser import OURS, fill, snapshot
 from tests.conftest import ADMIN, BASE_URL
 from tests.serving import together
+from tests.test_backup import no_bar
 from utils import replies
 
 ANN, ABE = "ann@alpha.example", "abe@alpha.example"
@@ -41,6 +43,8 @@ PUBLIC = {
     ("/resend_code", "POST"),
     ("/link", "GET"),
     ("/link", "POST"),
+    ("/undo_address", "GET"),
+    ("/undo_address", "POST"),
     ("/logout", "POST"),
     ("/logout_everywhere", "POST"),
     ("/no_access_right", "GET"),
@@ -60,12 +64,19 @@ SIGNED_IN = {
     ("/account/sessions/end_others", "POST"),
     ("/account/tenant", "POST"),
     ("/account/leave", "POST"),
+    ("/account/address", "POST"),
+    ("/account/address/code", "POST"),
     ("/account/data", "POST"),
     ("/account/delete", "POST"),
+    ("/invitations", "GET"),
+    ("/invitations/{id}/accept", "POST"),
+    ("/invitations/{id}/decline", "POST"),
 }
 ADMINS = {
     ("/admin", "GET"),
     ("/admin/people", "POST"),
+    ("/admin/people/import", "GET"),
+    ("/admin/people/import", "POST"),
     ("/admin/people/{id}", "GET"),
     ("/admin/people/{id}/role", "POST"),
     ("/admin/people/{id}/disable", "POST"),
@@ -75,10 +86,7 @@ ADMINS = {
     ("/admin/people/{id}/delete", "POST"),
     ("/admin/organisations", "GET"),
     ("/admin/organisations", "POST"),
-    ("/admin/organisations/{id}", "GET"),
-    ("/admin/organisations/{id}/name", "POST"),
     ("/admin/organisations/{id}/members", "POST"),
-    ("/admin/organisations/{id}/members/{user}/remove", "POST"),
     ("/admin/organisations/{id}/delete", "POST"),
     ("/admin/roles", "GET"),
     ("/admin/roles", "POST"),
@@ -91,6 +99,20 @@ ADMINS = {
     ("/admin/mail/resume", "POST"),
     ("/admin/mail/{id}/retry", "POST"),
     ("/admin/mail/{id}/drop", "POST"),
+}
+# Admins of the site, and of this one organisation those who run it.
+RUNNERS = {
+    ("/admin/organisations/{id}", "GET"),
+    ("/admin/organisations/{id}/name", "POST"),
+    ("/admin/organisations/{id}/people/{user}", "GET"),
+    ("/admin/organisations/{id}/people/{user}/role", "POST"),
+    ("/admin/organisations/{id}/people/{user}/remove", "POST"),
+    ("/admin/organisations/{id}/invitations", "GET"),
+    ("/admin/organisations/{id}/invitations", "POST"),
+    ("/admin/organisations/{id}/invitations/{invitation}/again", "POST"),
+    ("/admin/organisations/{id}/invitations/{invitation}/withdraw", "POST"),
+    ("/admin/organisations/{id}/audit", "GET"),
+    ("/admin/organisations/{id}/audit.csv", "POST"),
 }
 MODES = {
     "plain": {"Accept": "text/html"},
@@ -154,7 +176,7 @@ def club_admins(house, id):
 
 # ---- H4
 def test_H4_every_route_says_who_may_ask(house):
-    tables = [PUBLIC, BEARER, SIGNED_IN, ADMINS]
+    tables = [PUBLIC, BEARER, SIGNED_IN, ADMINS, RUNNERS]
     assert sum(map(len, tables)) == len(set().union(*tables))
     assert every_route(house.app) == set().union(*tables)
 
@@ -182,7 +204,7 @@ def test_H4_strangers_are_led_to_the_door(town, mode):
     doors = strangers(town)
     before = snapshot(house.db)
     for name, (door, more) in doors.items():
-        for path, method in sorted(SIGNED_IN | ADMINS):
+        for path, method in sorted(SIGNED_IN | ADMINS | RUNNERS):
             asked = fill(path, town.id[ABE])
             answer = send(door, method, asked, mode, more, sure="yes", email=DAN, role="admin")
             what = (name, method, path, answer.status_code)
@@ -216,8 +238,9 @@ def test_H4_only_admins_of_the_site_open_its_pages(town, mode):
     doors["who runs it, from a fresh page"] = entered(house, ANN)
     before = snapshot(house.db, but=SEEN)
     for name, door in doors.items():
-        for path, method in sorted(ADMINS):
-            asked = fill(path, town.id[ABE])
+        own_part = {("/admin", "GET")} if door is not doors["a person"] else set()
+        for path, method in sorted(ADMINS - own_part | (set() if own_part else RUNNERS)):
+            asked = fill(path, town.alpha)
             for verb in (method, "HEAD") if method == "GET" and mode == "plain" else (method,):
                 answer = send(door, verb, asked, mode, sure="yes", email=DAN, role="admin")
                 what = (name, verb, path, answer.status_code)
@@ -228,6 +251,11 @@ def test_H4_only_admins_of_the_site_open_its_pages(town, mode):
                     assert answer.status_code == 303, what
                     assert answer.headers["location"] == "/no_access_right", what
         assert door.signed_in
+        for path, method in own_part:
+            answer = send(door, method, path, mode)
+            where = answer.headers.get("hx-redirect" if mode == "htmx" else "location")
+            assert where == (f"/admin/organisations/{town.alpha}" if mode != "json" else None)
+            assert answer.status_code == {"plain": 303, "htmx": 200, "json": 403}[mode]
     assert snapshot(house.db, but=SEEN) == before
 
 
@@ -245,7 +273,7 @@ ODD = [
     "\x7f\x1b[31m",
 ]
 FIELDS = (
-    "q page kind days before state done seen next email name role description tenant zone"
+    "q page sort kind days before state done seen next email name role description tenant zone"
     " timezone sure session user code token"
 )
 
@@ -254,7 +282,7 @@ def test_H4_odd_parameters_are_no_fault_on_any_page(town, admin):
     house, people = town.house, len(town.house.rows("users"))
     for value in ODD:
         given = dict.fromkeys(FIELDS.split(), value)
-        for path, method in sorted(SIGNED_IN | ADMINS):
+        for path, method in sorted(SIGNED_IN | ADMINS | RUNNERS):
             there = town.alpha if "organisations" in path else town.id[ABE]
             for id in {quote(value, safe="") or "x", there} if "{" in path else {""}:
                 url, mode = fill(path, id), "htmx" if len(value) % 2 else "plain"
@@ -267,7 +295,7 @@ def test_H4_odd_parameters_are_no_fault_on_any_page(town, admin):
                 assert answer.status_code < 500, (method, url[:80], value[:20], answer.status_code)
     # Bytes that are no UTF-8, in a body and in a query.
     raw, kind = b"&".join(n.encode() + b"=%ED%A0%80\xff%FF" for n in FIELDS.split()), "Content-Type"
-    for path, method in sorted(SIGNED_IN | ADMINS):
+    for path, method in sorted(SIGNED_IN | ADMINS | RUNNERS):
         url = f"{fill(path, town.id[ABE])}?{raw.replace(bytes([255]), b'%FE').decode()}"
         form = OURS | {kind: "application/x-www-form-urlencoded"}
         answer = admin.client.request(method, url, headers=form, content=raw)
@@ -323,15 +351,18 @@ def test_H1_the_last_admin_of_an_organisation_stays_by_every_way(town, admin):
     ann = people.by_address(ANN)
     rules.join(None, club, DAN, "admin", Source())
     people.disable(None, town.id[DAN], Source())
-    own, path = entered(house, ANN), f"/admin/organisations/{club}/members"
+    own, path = entered(house, ANN), f"/admin/organisations/{club}"
     before = snapshot(house.db, but=SEEN)
     for mode in ("plain", "htmx"):
         for door, way, form in (
-            (admin, path, {"email": ANN, "role": "user"}),
-            (admin, f"{path}/{ann.id}/remove", {}),
+            (admin, f"{path}/members", {"email": ANN, "role": "user"}),
+            (admin, f"{path}/people/{ann.id}/role", {"role": "user"}),
+            (admin, f"{path}/people/{ann.id}/remove", {"sure": "yes"}),
+            (own, f"{path}/people/{ann.id}/role", {"role": "user"}),
+            (own, f"{path}/people/{ann.id}/remove", {"sure": "yes"}),
             (admin, f"/admin/people/{ann.id}/disable", {}),
             (admin, f"/admin/people/{ann.id}/delete", {"sure": "yes"}),
-            (own, "/account/leave", {"tenant": club}),
+            (own, "/account/leave", {"tenant": club, "sure": "yes"}),
             (own, "/account/delete", {"sure": "yes"}),
         ):
             answer = send(door, "POST", way, mode, **form)
@@ -349,7 +380,7 @@ def test_H1_the_last_admin_of_an_organisation_stays_by_every_way(town, admin):
     assert snapshot(house.db, but=SEEN) == before and own.signed_in
     # Where another one runs it, each is possible.
     rules.join(None, club, ABE, "admin", Source())
-    assert send(own, "POST", "/account/leave", tenant=club).status_code == 303
+    assert send(own, "POST", "/account/leave", tenant=club, sure="yes").status_code == 303
     assert club_admins(house, club) == {town.id[ABE]}
 
 
@@ -464,7 +495,7 @@ def test_H2_nobody_promotes_themselves_on_any_route(town, address):
     house = town.house
     door, program, own = entered(house, address), house.program(), town.id[address]
     program.sign_in(address)
-    before = ranks(house)
+    before, own_part = ranks(house), f"/admin/organisations/{town.alpha}"
     for path, method in sorted(every_route(house.app)):
         mine = {"id": own, "user": own, "email": address, "tenant": "", "name": "A", "zone": "UTC"}
         url, given = fill(path, own), PROMOTIONS | mine
@@ -488,7 +519,8 @@ def test_H2_nobody_promotes_themselves_on_any_route(town, address):
         if not program.signed_in:
             program.sign_in(address)
         # Nor does the session say so.
-        assert door.get("/admin").headers.get("location") == "/no_access_right", (method, path)
+        theirs = {"/no_access_right", *([own_part] if address == ANN else [])}
+        assert door.get("/admin").headers.get("location") in theirs, (method, path)
         user = program.get("/auth/me").json()["user"]
         assert user["role"] == ("admin" if address == ANN and user["tenant"] else "user")
 
@@ -526,6 +558,7 @@ KEYS = {
     "tenants": ("id",),
     "memberships": ("tenant_id", "user_id"),
     "roles": ("name",),
+    "invitations": ("id",),
     "devices": ("id",),
 }
 
@@ -632,6 +665,8 @@ def test_H3_forms_change_what_they_are_for_and_nothing_else(town, admin):
     vic = house.add(VIC)
     entered(house, VIC), entered(house, VIC)
     post(admin, "/admin/people", ["users +"], email="new@example.org", role="user", name="New")
+    listed = {"text": "newer@example.org", "tenant": "", "role": "user"}
+    post(admin, "/admin/people/import", ["users +"], sure="yes", **listed)
     row = next(r for r in house.rows("users") if r["address"] == "new@example.org")
     assert (row["role"], row["name"], row["created_at"]) == ("user", "New", house.clock())
     assert row["activated_at"] is row["disabled_at"] is row["signed_in_at"] is None
@@ -650,9 +685,20 @@ def test_H3_forms_change_what_they_are_for_and_nothing_else(town, admin):
     club = next(r["id"] for r in house.rows("tenants") if r["name"] == "Go club")
     post(admin, f"{path}/{{id}}/name", ["tenants.name"], club, name="Chess club")
     post(admin, f"{path}/{{id}}/members", ["memberships +"], club, email=ABE, role="user")
-    remove = f"{path}/{{id}}/members/{{user}}/remove"
-    post(admin, remove, ["memberships -"], club, town.id[ABE], json_too=False)
-    post(admin, f"{path}/{{id}}/delete", ["tenants -", "memberships -"], club, sure="yes")
+    asked = f"{path}/{{id}}/invitations"
+    post(admin, asked, ["invitations +", "users +"], club, email=PAT, role="user")
+    id = house.rows("invitations")[0]["id"]
+    house.clock.advance(1)
+    times = ["invitations.created_at", "invitations.expires_at"]
+    post(admin, f"{asked}/{{invitation}}/again", times, club, id, json_too=False)
+    gone = ["invitations.state"]
+    post(admin, f"{asked}/{{invitation}}/withdraw", gone, club, id, json_too=False)
+    member = f"{path}/{{id}}/people/{{user}}"
+    post(admin, f"{member}/role", ["memberships.role"], club, town.id[ABE], role="editor")
+    post(admin, f"{member}/remove", ["memberships -"], club, town.id[ABE], sure="yes")
+    post(admin, f"{path}/{{id}}/audit.csv", (), club)
+    gone = ["tenants -", "memberships -", "invitations -"]
+    post(admin, f"{path}/{{id}}/delete", gone, club, sure="yes")
     post(admin, "/admin/people/{id}/delete", ["users -"], vic.id, sure="yes")
     post(admin, "/admin/roles/delete", ["roles -"], name="editor")
     post(admin, "/admin/audit.csv", ())
@@ -660,7 +706,7 @@ def test_H3_forms_change_what_they_are_for_and_nothing_else(town, admin):
     for act in ("pause", "resume", "{id}/retry", "{id}/drop"):
         waiting = next(r["id"] for r in house.rows("outbox") if r["state"] == "queued")
         post(admin, f"/admin/mail/{act}", (), *([waiting] if "{" in act else []), sure="yes")
-    assert poisoner.done == {path for path, method in ADMINS if method == "POST"}
+    assert poisoner.done == {path for path, method in ADMINS | RUNNERS if method == "POST"}
 
 
 @pytest.mark.parametrize("role", ["user", "admin"])
@@ -674,14 +720,20 @@ def test_H3_ones_own_forms_change_what_they_are_for_and_nothing_else(town, role)
         club = rules.create(None, name, ADMIN, Source()).id
         rules.join(None, club, PAT, "user", Source())
     door, others = entered(house, PAT), [entered(house, PAT) for _ in range(2)]
-    changes = ["users.name", "users.timezone", "users.zone_chosen"]
+    changes = ["users.name", "users.sought", "users.timezone", "users.zone_chosen"]
     post(door, "/account/name", changes, name="Pat", zone="Asia/Tokyo")
     other = re.search(r"/account/sessions/([0-9a-f]{32})/end", door.get("/account").text)[1]
     post(door, "/account/sessions/{id}/end", ["sessions -"], other, json_too=False)
     post(door, "/account/sessions/end_others", ["sessions -"], json_too=False)
     assert not any(other.signed_in for other in others)
     post(door, "/account/tenant", ["sessions.tenant"], tenant=club)
-    post(door, "/account/leave", ["memberships -"], tenant=club)
+    for act, more in (("accept", ["memberships +"]), ("decline", [])):
+        asks = rules.create(None, f"Club that asks to {act}", ADMIN, Source()).id
+        house.auth.inviting.invite(None, asks, PAT, "user", Source())
+        (id,) = [r["id"] for r in house.rows("invitations") if r["tenant_id"] == asks]
+        what = ["invitations.state", *more]
+        post(door, f"/invitations/{{id}}/{act}", what, id, json_too=False)
+    post(door, "/account/leave", ["memberships -"], tenant=club, sure="yes")
     post(door, "/account/data", (), json_too=False)
     post(door, "/create_code", (), email=PAT, next="/account")
     house.clock.advance(61)
@@ -696,7 +748,16 @@ def test_H3_ones_own_forms_change_what_they_are_for_and_nothing_else(town, role)
     door.sign_in(PAT)
     post(door, "/logout_everywhere", ENDS, json_too=False)
     door.sign_in(PAT)
-    gone = {"users -", "memberships -"} | ENDS
+    moved = "pat@new.example"
+    post(door, "/account/address", (), email=moved)
+    house.outbox.drain()
+    code = house.mailbox.latest_code(moved)
+    post(door, "/account/address/code", ["users.address", "users.sought", "devices -"], code=code)
+    house.outbox.drain()
+    undo = re.search(r"/undo_address#(\w+)", house.mailbox.latest_letter(PAT).text)[1]
+    post(door, "/undo_address", ["users.address", "users.sought", *ENDS], token=undo)
+    door.sign_in(PAT)
+    gone = {"users -", "memberships -", "invitations -"} | ENDS
     post(door, "/account/delete", gone, sure="yes")
     wanted = {path for path, method in PUBLIC | SIGNED_IN if method == "POST"}
     assert poisoner.done == {p for p in wanted if not p.startswith("/auth/")}
@@ -1164,10 +1225,36 @@ def test_K10_each_act_writes_its_events_and_no_others(build):
         admin.post(f"{path}/name", name="Beta club")
     with writes("privilege_permissions_changed", by=ADMIN, about=VIC):
         admin.post(f"{path}/members", email=VIC, role="admin")
-    with writes("member_removed", by=ADMIN, about=VIC):
-        admin.post(f"{path}/members/{vic.id}/remove")
+    with writes("privilege_permissions_changed", by=ADMIN, about=VIC):
+        admin.post(f"{path}/people/{vic.id}/role", role="user")
     with writes():
-        admin.post(f"{path}/members/{who[ANN]}/remove")
+        admin.post(f"{path}/people/{vic.id}/role", role="user")
+        admin.post(f"{path}/people/{vic.id}/remove")  # asks whether one is sure
+    with writes("invitation_sent", "user_created", by=ADMIN, about=BEN):
+        admin.post(f"{path}/invitations", email=BEN, role="user")
+    with writes():
+        admin.post(f"{path}/invitations", email=VIC, role="user")
+    (id,) = [row["id"] for row in house.rows("invitations")]
+    with writes("invitation_sent", by=ADMIN, about=BEN):
+        admin.post(f"{path}/invitations/{id}/again")
+    with writes("invitation_withdrawn", by=ADMIN, about=BEN):
+        admin.post(f"{path}/invitations/{id}/withdraw")
+    who[BEN] = people.by_address(BEN).id
+    ben, told_of = entered(house, BEN), ("invitation_accepted", "member_added")
+    for act, kinds in (("decline", ["invitation_declined"]), ("accept", told_of)):
+        admin.post(f"{path}/invitations", email=BEN, role="user")
+        (id,) = [row["id"] for row in house.rows("invitations") if row["state"] == "open"]
+        with writes(*kinds, by=BEN, about=BEN):
+            ben.post(f"/invitations/{id}/{act}")
+        with writes():
+            ben.post(f"/invitations/{id}/{act}")
+    with writes("user_created", about="listed@example.org"):
+        admin.post("/admin/people/import", text="listed@example.org", sure="yes")
+    with writes("member_removed", by=ADMIN, about=VIC):
+        admin.post(f"{path}/people/{vic.id}/remove", sure="yes")
+    with writes():
+        admin.post(f"{path}/people/{vic.id}/remove", sure="yes")
+        admin.post(f"{path}/people/{who[ANN]}/remove", sure="yes")
         admin.post(f"{path}/members", email="nobody@example.org", role="user")
     # ---- one's own account
     admin.sign_in(ADMIN)
@@ -1176,10 +1263,23 @@ def test_K10_each_act_writes_its_events_and_no_others(build):
     assert all(other.signed_in for other in others)
     with writes("user_updated", by=ADMIN, about=ADMIN):
         admin.post("/account/name", name="Boss", zone="UTC")
+    dan, new = house.add(DAN), "dan@new.example"
+    who[DAN], moving = dan.id, entered(house, DAN)
+    with writes("user_address_asked", by=DAN, about=new):
+        moving.post("/account/address", email=new)
+    house.outbox.drain()
+    with writes("user_address_changed", "user_address_changed", by=DAN):
+        moving.post("/account/address/code", code=provider.latest_code(new))
+    house.outbox.drain()
+    undo = re.search(r"/undo_address#(\w+)", provider.latest_letter(DAN).text)[1]
+    with writes("user_address_restored", "user_address_restored", by=""):
+        moving.post("/undo_address", token=undo)
+    with writes():
+        moving.post("/undo_address", token=undo)
     with writes():
         admin.post("/account/tenant", tenant=club)
     with writes("member_removed", by=ADMIN, about=ADMIN):
-        admin.post("/account/leave", tenant=club)
+        admin.post("/account/leave", tenant=club, sure="yes")
     own = re.search(r"/account/sessions/[0-9a-f]{32}/end", admin.get("/account").text)[0]
     with writes("authn_logout", by=ADMIN):
         admin.post(own)
@@ -1189,6 +1289,8 @@ def test_K10_each_act_writes_its_events_and_no_others(build):
         admin.post("/account/data")
     with writes("user_data_exported", by=ADMIN):
         admin.post("/admin/audit.csv")
+    with writes("user_data_exported", by=ADMIN):
+        admin.post(f"/admin/organisations/{club}/audit.csv")
     with writes():  # the last one stays
         admin.post("/account/delete", sure="yes")
     pat = entered(house, PAT)
@@ -1230,6 +1332,12 @@ def test_K10_each_act_writes_its_events_and_no_others(build):
         for path, method in ADMINS:
             if method == "GET":
                 admin.get(fill(path, who[ADMIN]))
+    # ---- the operator's commands
+    events.record(house.db, "0" * 32, 0, "user_created", "of@long.ago", Source())
+    with writes("sys_events_purged", about=""):
+        Retention(house.db, house.auth.signin.keys, clock).forget_events(90, no_bar)
+    with writes("sys_restored", about=""), house.db.tx() as t:
+        house.auth.signin.restored(t, int(clock()))
     assert told == set(events.KINDS)
 
 
@@ -1314,12 +1422,20 @@ PAGES = (
     "/admin/organisations?q=club 77",
     "/admin/organisations/t1000077",
     "/admin/organisations/t1000001",
+    "/admin/organisations/t1000001?page=40",
+    "/admin/organisations/t1000077?sort=since",
+    "/admin/organisations/t1000001?q=p1000050@",
+    "/admin/organisations/t1000001/people/u1000001",
+    "/admin/organisations/t1000001/audit",
+    "/admin/organisations/t1000001/audit?days=all",
     "/admin/overview",
     "/admin/audit",
     "/admin/audit?days=all",
     "/admin/audit?kind=user_created",
     "/admin/audit?kind=user_created&days=all",
     "/admin/audit?q=p1050000@",
+    "/admin/organisations/t1000001/invitations",
+    "/invitations",
     "/dashboard",
     "/account",
 )

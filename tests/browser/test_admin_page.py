@@ -35,22 +35,66 @@ def test_the_search_answers_while_typing_and_can_be_shared(page, site, crowd):
     search(page, "guest 2")
     expect(page.locator("tbody tr")).to_have_count(10)
     expect(field).to_be_focused()
-    expect(page).to_have_url(f"{site.url}/admin?q=guest%202")
+    expect(page).to_have_url(f"{site.url}/admin?q=guest%202&role=&state=&seen=&sort=address")
     page.reload()
     expect(field).to_have_value("guest 2")
     expect(page.locator("tbody tr")).to_have_count(10)
 
 
-def test_the_page_numbers_follow_the_search(page, crowd):
-    numbers = page.get_by_role("navigation", name="Pages")
-    expect(numbers).to_contain_text(re.compile(r"Page 1 of \d"))
+def test_the_pages_follow_the_search(page, crowd):
+    pages, told = page.get_by_role("navigation", name="Pages"), page.locator(".found")
+    expect(told).to_contain_text(re.compile(r"1 to 25 of \d+ people"))
     search(page, "guest 07")
     expect(page.locator("tbody tr")).to_have_count(1)
-    expect(numbers).to_have_count(0)
+    expect(pages).to_have_count(0)
     search(page, "guest")
-    expect(numbers).to_contain_text("Page 1 of 2")
-    numbers.get_by_role("link", name="Next").click()
+    expect(told).to_have_text("1 to 25 of 30 people")
+    pages.get_by_role("link", name="Next").click()
     expect(page.locator("tbody tr")).to_have_count(5)
+    expect(told).to_have_text("26 to 30 of 30 people")
+    pages.get_by_role("link", name="Previous").click()
+    expect(told).to_have_text("1 to 25 of 30 people")
+
+
+def test_filters_and_order_answer_at_once_and_stay_with_the_search(page, site, crowd):
+    search(page, "guest")
+    rows, cells = page.locator("tbody tr"), page.get_by_role("cell", name="Guest")
+    with page.expect_response(lambda answer: "state=active" in answer.url):
+        page.get_by_label("State").select_option("active")
+    expect(page.locator(".empty")).to_contain_text("Nobody like that has “guest”")
+    with page.expect_response(lambda answer: "state=invited" in answer.url):
+        page.get_by_label("State").select_option("invited")
+    expect(rows).to_have_count(25)
+    page.get_by_role("link", name="Name", exact=True).click()
+    expect(page.get_by_role("columnheader", name="Name")).to_have_attribute(
+        "aria-sort", "ascending"
+    )
+    page.get_by_role("link", name="Name", exact=True).click()
+    expect(cells.first).to_have_text("Guest 29")
+    expect(page.get_by_label("Search people")).to_have_value("guest")
+    expect(page.get_by_label("State")).to_have_value("invited")
+    # And back: the list as it was, with its filters.
+    page.go_back()
+    expect(cells.first).to_have_text("Guest 00")
+    # An act comes back to it.
+    page.watch.accept = True
+    page.get_by_role("button", name=f"Disable {crowd[0]}").click()
+    expect(page.locator(".alert.ok")).to_contain_text("is disabled")
+    expect(cells.first).to_have_text("Guest 01")
+    expect(page.get_by_label("State")).to_have_value("invited")
+    search(page, "guest 00")
+    expect(page.locator(".empty")).to_be_visible()
+    page.get_by_role("link", name="Search everybody").click()
+    page.get_by_role("button", name=f"Enable {crowd[0]}").click()
+    expect(page.locator(".alert.ok")).to_contain_text("can sign in again")
+
+
+def test_a_small_screen_sorts_by_a_field(page, crowd):
+    page.set_viewport_size({"width": 360, "height": 740})
+    with page.expect_response(lambda answer: "sort=-name" in answer.url):
+        page.get_by_label("Order").select_option("-name")
+    names = page.locator('td[data-label="Name"]').all_inner_texts()
+    assert len(names) == 25 and names == sorted(names, key=str.lower, reverse=True)
 
 
 def test_a_search_for_nobody_says_so_and_shows_the_way_back(page):

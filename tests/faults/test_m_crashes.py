@@ -20,6 +20,7 @@ import pytest
 
 from auth.known import Browser
 from auth.testing import Mailbox
+from tests.faults import history
 from tests.faults.chaos import HANG, Chaos
 from tests.serving import Tab, until
 from utils.database import connect
@@ -199,6 +200,7 @@ def test_M3_wherever_a_sign_in_ends_the_code_is_used_with_a_session_or_works_aga
         assert len(agree(house.db)) == len(opened)
         code, browser = asked()
     assert len(agree(house.db)) == len(opened)
+    history.check(house.db)
 
 
 def test_M1_M3_kills_at_random_moments_break_no_promise(serve, chaos, database_url):
@@ -231,6 +233,7 @@ def test_M1_M3_kills_at_random_moments_break_no_promise(serve, chaos, database_u
         # … and after it. Who got no answer may have been signed in all the same, once.
         used = agree(db)
         assert set(used) == {p.address for p in promised}
+        assert set(history.check(db)) == set(used)
     assert not street.unexpected, (seed, street.unexpected[:5])
     lost = [p.address for p in promised if not p.arrived]
     print(

@@ -36,6 +36,8 @@ D, K = "tests/attacks/test_d_browser.py", "tests/attacks/test_k_secrets.py"
 I = "tests/attacks/test_i_tokens.py"  # noqa: E741
 L, M = "tests/faults/test_l_mail.py", "tests/faults/test_m_crashes.py"
 G, H = "tests/attacks/test_g_sessions.py", "tests/attacks/test_h_roles.py"
+TENANTS, MOVES = "tests/attacks/test_h_tenants.py", "tests/attacks/test_e_moving.py"
+INVITATIONS, BACKUP = "tests/attacks/test_h_invitations.py", "tests/test_backup.py"
 
 MUTANTS = [
     Mutant(
@@ -401,11 +403,11 @@ MUTANTS = [
     Mutant(
         "H1",
         "the last admin of an organisation may become a user of it",
-        "auth/organisations.py",
+        "auth/members.py",
         (
             (
-                "            keep_their_admins(t, [id])\n            if before",
-                "            if before",
+                "            keep_their_admins(s.t, [id])\n            change",
+                "            change",
             ),
         ),
         H,
@@ -625,11 +627,158 @@ MUTANTS = [
         M,
         "postgresql",
     ),
+    Mutant(
+        "H5",
+        "an organisation has everybody in its list who is in any",
+        "auth/tenants.py",
+        (
+            (
+                'on u.id = m.user_id where m.tenant_id = :tenant"',
+                'on u.id = m.user_id where m.tenant_id = coalesce(m.tenant_id, :tenant)"',
+            ),
+        ),
+        TENANTS,
+    ),
+    Mutant(
+        "H5",
+        "who owns the tables passes the second wall",
+        "auth/migrations/0011_walls.postgresql.sql",
+        (
+            (
+                "alter table memberships enable row level security, force row level security;",
+                "alter table memberships enable row level security;",
+            ),
+        ),
+        TENANTS,
+        "postgresql",
+    ),
+    Mutant(
+        "H6",
+        "an invitation outlives what it was for",
+        "auth/migrations/0010_invitations.sqlite.sql",
+        (("new.user_id and state = 'open';", "new.user_id and state = 'none';"),),
+        INVITATIONS,
+    ),
+    Mutant(
+        "H7",
+        "an invitation may be accepted by who knows its id",
+        "auth/invitations.py",
+        (
+            (
+                'where i.id = :id and i.user_id = :user_id and i.address = :address"',
+                "where i.id = :id and (:user_id <> '' or i.address = :address)\"",
+            ),
+        ),
+        INVITATIONS,
+    ),
+    Mutant(
+        "A7",
+        "a code for one thing is good for another",
+        "auth/codes.py",
+        (
+            (
+                "known = challenge.purpose in purposes and (challenge.mailed or long)",
+                "known = challenge.mailed or long",
+            ),
+        ),
+        MOVES,
+    ),
+    Mutant(
+        "E6",
+        "a thief who moves on can undo the undoing",
+        "auth/moves.py",
+        (("and n >= :n and ended_at", "and n = :n and ended_at"),),
+        MOVES,
+    ),
+    Mutant(
+        "M9",
+        "a restored session lives",
+        "auth/leaving.py",
+        (
+            (
+                "        sessions.end_every(t)\n        devices.end_every(t)\n        reviewers",
+                "        devices.end_every(t)\n        reviewers",
+            ),
+        ),
+        BACKUP,
+    ),
+    Mutant(
+        "M9",
+        "a backup that was changed is put back",
+        "utils/backup.py",
+        (('if not whole or found != (told["total"], told["checksum"]):', "if not whole:"),),
+        BACKUP,
+    ),
+    Mutant(
+        "J12",
+        "the beginning of the token will do",
+        "utils/metrics.py",
+        (("compare_digest(token, self._token)", "self._token.startswith(token)"),),
+        "tests/test_metrics.py",
+    ),
+    Mutant(
+        "E15",
+        "the line for fail2ban has what a client says of itself",
+        "auth/email_auth.py",
+        (
+            (
+                "client = address_of(client_of(peer, forwarded, self._proxies))",
+                "client = forwarded[0] if forwarded else peer",
+            ),
+        ),
+        "tests/test_logs.py",
+    ),
+    Mutant(
+        "N3",
+        "what nobody had accepted yet is reset",
+        "utils/server.py",
+        (("came.append(door.accept()[0])", "break"),),
+        "tests/faults/test_n_scale.py",
+    ),
+    Mutant(
+        "N3",
+        "who has connected and asked nothing yet is turned away",
+        "utils/server.py",
+        (
+            (
+                "if self.cycle is not None:\n            return super()",
+                "if True:\n            return super()",
+            ),
+        ),
+        "tests/faults/test_n_scale.py",
+    ),
+    Mutant(
+        "J2",
+        "a body may take for ever",
+        "utils/server.py",
+        (("self._pending, self._awaited = 0, BODY", "self._pending, self._awaited = 0, NOTHING"),),
+        "tests/faults/test_n_scale.py",
+    ),
+    Mutant(
+        "J13",
+        "each who waits for a lock tries it on the event loop first",
+        "utils/database.py",
+        (("if not self._waiting:", "if True:"),),
+        "tests/faults/test_m_database.py",
+    ),
+    Mutant(
+        "M5",
+        "a commit does not wait for the disk",
+        "utils/database.py",
+        (
+            ('execute("pragma synchronous = full")', 'execute("pragma synchronous = normal")'),
+            (
+                'connection.pragma("synchronous", "full")',
+                'connection.pragma("synchronous", "normal")',
+            ),
+        ),
+        "tests/faults/test_m_disk.py",
+    ),
 ]
 
 
 # One of each of these rows, or with MUTANTS=all every one: they take as long as their tests do.
-GATES = "A3 A5 A14 A15 B1 B3 C4 C8 C10 D1 D7 E1 E7 G8 H1 H5 I8 I9 K1 K2 L4 L6 M1 M3"
+GATES = "A3 A5 A14 A15 B1 B3 C4 C8 C10 D1 D7 E1 E6 E7 G8 H1 H5 I8 I9 K1 K2 L4 L6 M1 M3"
 EVERY = os.environ.get("MUTANTS") == "all"
 CHOSEN = [
     mutant
@@ -650,7 +799,8 @@ def test_a_known_bad_change_turns_its_test_red(mutant, tmp_path):
         assert text.count(old) == 1, f"{mutant.file} has changed: write this mutant anew"
         text = text.replace(old, new)
     file.write_text(text)
-    compile(text, mutant.file, "exec")
+    if file.suffix == ".py":
+        compile(text, mutant.file, "exec")
     done = subprocess.run(
         [
             sys.executable,

@@ -1,0 +1,1 @@
+-- SQLite has no policies for rows: there the one wall is auth/scope.py.

@@ -1,0 +1,7 @@
+-- The record may be forgotten after 90 days, by this machine's clock and nobody else's word; changed never.
+drop trigger events_no_delete;
+create trigger events_no_delete before delete on events
+when old.at > cast(strftime('%s', 'now') as integer) - 7776000
+begin
+    select raise(abort, 'events are append-only');
+end;

@@ -1,0 +1,241 @@
+"""What grows is read by an index: each statement of the admins' pages, by its plan. bench/admin_pages.py has the times."""
+
+import re
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+from bs4 import BeautifulSoup
+
+from auth import events
+from auth.audit import LOOK
+from auth.events import Sought, Source
+from bench.fill import BUSIEST, Fill
+from utils import mailrows
+
+PEOPLE, EVENTS, MAILS = 2000, 20_000, 3000
+GROWING = ("users", "events", "sessions", "memberships", "outbox")
+
+
+class Overheard:
+    """A database that keeps what it is asked: (sql, params)."""
+
+    def __init__(self, db):
+        self._db, self.heard = db, []
+
+    def __getattr__(self, name):
+        return getattr(self._db, name)
+
+    def q(self, sql, **params):
+        self.heard.append((sql, params))
+        return self._db.q(sql, **params)
+
+    @contextmanager
+    def tx(self, **how):
+        with self._db.tx(**how) as t:
+            q = t.q
+            t.q = lambda sql, **params: self.heard.append((sql, params)) or q(sql, **params)
+            yield t
+
+
+@pytest.fixture
+def full(house):
+    """Enough of all that PostgreSQL does not find reading everything cheaper."""
+    fill = Fill(house.db, house.clock())
+    fill.people(PEOPLE)
+    fill.sessions(PEOPLE)
+    fill.memberships(PEOPLE // 2, 100)
+    fill.events(EVENTS)
+    fill.mails(MAILS)
+    fill.analyze()
+    return house
+
+
+def plan(db, sql, params):
+    """How the database would go about it, a line a step."""
+    if type(db).__name__ == "SQLite":
+        return [row["detail"] for row in db.q(f"explain query plan {sql}", **params)]
+    with db.tx() as t:
+        # Can an index do it? That few rows are read faster without is not the question.
+        t.q("set local enable_seqscan = off")
+        t.q("set local enable_bitmapscan = off")
+        return [row["QUERY PLAN"] for row in t.q(f"explain {sql}", **params)]
+
+
+def walks(db, sql, params):
+    """The growing tables of which this statement reads every row. A walk along an index that ends with a
+    page is none."""
+    aliases = {b or a: a for a, b in re.findall(rf"\b({'|'.join(GROWING)})\b(?: ([a-z])\b)?", sql)}
+    lines = plan(db, sql, params)
+    found = [re.search(r"SCAN (\w+)(?! USING INDEX)\b|Seq Scan on (\w+)", line) for line in lines]
+    names = {f[1] or f[2] for f in found if f and "USING INDEX" not in f.string}
+    return {aliases.get(name, name) for name in names} & set(GROWING)
+
+
+# What each look reads all of, and why it may.
+FIGURES = {"users"}  # the tiles, and how many were found: one walk, 10 ms for 100,000
+NO_INDEX = {"users"}  # on the last sign-in, which each sign-in writes
+SORTED = {
+    "users"
+}  # few were found: all are read once and these sorted, in no more than the figures take
+MAILS_OF = {"outbox"}  # a state, and how many are in each: an index would be written with each mail
+DEEP = {"after": "person"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "page"),
+    [
+        ({}, set()),
+        (DEEP, set()),
+        ({"before": "person"}, set()),
+        ({"sort": "name"} | DEEP, set()),
+        ({"sort": "-name"} | DEEP, set()),
+        ({"sort": "role"} | DEEP, set()),
+        ({"sort": "-added"} | DEEP, set()),
+        ({"role": "user", "sort": "-added"} | DEEP, set()),
+        ({"role": "user", "sort": "-role"} | DEEP, set()),
+        ({"q": "example", "sort": "-address"} | DEEP, set()),
+        ({"state": "active", "sort": "added"}, set()),
+        ({"sort": "-seen"}, NO_INDEX),
+        ({"sort": "seen"} | DEEP, NO_INDEX),
+        ({"q": "ada"}, SORTED),
+        ({"state": "disabled", "seen": "week", "role": "user"}, SORTED),
+    ],
+)
+def test_a_page_of_people_walks_along_an_index(full, asked, page):
+    person = full.db.q("select id from users order by address limit 1 offset 1000")[0]["id"]
+    asked = {k: person if v == "person" else v for k, v in asked.items()}
+    db = Overheard(full.db)
+    assert replace(full.auth.people, db=db).page(asked).users
+    for sql, params in db.heard:
+        may = FIGURES if "count(*) as people" in sql else page
+        steps = plan(full.db, sql, params)
+        assert walks(full.db, sql, params) <= may, (sql, steps)
+        if not may:
+            text = str(steps).lower().replace("incremental sort", "")
+            assert "temp b-tree" not in text and "sort" not in text, (sql, steps)
+    assert sum("limit :limit" in sql for sql, _ in db.heard) == 1
+
+
+def test_a_rare_role_is_found_by_its_index(full):
+    db = Overheard(full.db)
+    replace(full.auth.people, db=db).page({"role": "editor", "sort": "name"})
+    (asked,) = [(sql, params) for sql, params in db.heard if "limit :limit" in sql]
+    assert "users_role" in str(plan(full.db, *asked)) and not walks(full.db, *asked)
+
+
+@pytest.mark.parametrize("sort", ["address", "-name", "role", "added"])
+def test_where_few_were_found_nobody_walks_past_all_others(full, sort):
+    asked = {"q": "özgür", "sort": sort}
+    person = full.auth.people.page(asked).users[3].id
+    for place in ({}, {"after": person}):
+        db = Overheard(full.db)
+        assert replace(full.auth.people, db=db).page(asked | place).users
+        (page,) = [(sql, params) for sql, params in db.heard if "limit :limit" in sql]
+        assert walks(full.db, *page) == SORTED, plan(full.db, *page)
+
+
+def test_a_person_roles_mail_and_bounces_are_read_by_their_keys(full):
+    busy = full.db.q("select * from users where address like :a", a=f"%.{BUSIEST}@%")[0]
+    db = Overheard(full.db)
+    people, mailroom = (replace(part, db=db) for part in (full.auth.people, full.auth.mailroom))
+    assert people.look(busy["id"]).events
+    people.roles()
+    mailroom.bouncing([busy["address"]])
+    people.counts()
+    mailrows.counts(db, int(full.clock()))
+    mailrows.newest(db, ["dead"], 25, 0)
+    mailrows.newest(db, [], 25, 0)
+    for sql, params in db.heard:
+        may = FIGURES if "as recent" in sql else MAILS_OF if "outbox" in sql else set()
+        assert walks(full.db, sql, params) <= may, (sql, plan(full.db, sql, params))
+    assert len(db.heard) > 10
+
+
+@pytest.mark.parametrize(
+    ("sought", "index"),
+    [
+        (Sought(), "key"),
+        (Sought(part="x"), "key"),
+        (Sought(kind=events.LOGIN_FAIL, part="x"), "key"),
+        (Sought(subject="busy"), "events_subject"),
+        (Sought(subject="busy", kind=events.USER_CREATED), "events_subject"),
+        (Sought(kind=events.USER_CREATED), "events_rare"),
+        (Sought(kind=events.USER_CREATED, part="x"), "events_rare"),
+    ],
+)
+def test_the_audit_walks_along_the_index_of_what_is_sought(full, sought, index):
+    if sought.subject:
+        user = full.db.q("select * from users where address like :a", a=f"%.{BUSIEST}@%")[0]
+        sought = replace(sought, subject=user["address"])
+    db = Overheard(full.db)
+    events.reach(db, sought, "0", "", 50)
+    events.search(db, sought, "0", "", 51)
+    events.is_known(db, sought.subject)
+    *heard, known = db.heard
+    assert "events_subject" in str(plan(full.db, *known))
+    for sql, params in heard:
+        text = str(plan(full.db, sql, params)).lower()
+        names = {"key": r"primary key|events_pkey"}.get(index, index)
+        assert re.search(names, text), (sql, text)
+        assert not walks(full.db, sql, params) and "b-tree" not in text and "sort" not in text
+
+
+def test_no_index_holds_what_each_sign_in_writes(house):
+    told = {
+        "SQLite": "select sql as text from sqlite_master where tbl_name = 'users' and type = 'index'",
+        "PostgreSQL": "select indexdef as text from pg_indexes where tablename = 'users'",
+    }
+    indexes = [row["text"] or "" for row in house.db.q(told[type(house.db).__name__])]
+    assert any("sought" in text for text in indexes)
+    for name in ("signed_in_at", "activated_at", "timezone"):
+        assert not any(name in text for text in indexes), name
+
+
+def test_a_part_of_an_address_is_sought_step_by_step(house, admin):
+    Fill(house.db, house.clock()).people(2000)
+    Fill(house.db, house.clock()).events(LOOK * 2 + 10)
+    old = int(house.clock()) - 95 * 86400
+    events.record(
+        house.db,
+        house.auth.keys.new_sorted_id(old),
+        old,
+        events.USER_DELETED,
+        "gone@old.example",
+        Source(),
+    )
+    path, steps = "/admin/audit?days=all&q=one%40old", 0
+    while True:
+        page = BeautifulSoup(admin.get(path).text, "html5lib")
+        if page.select("tbody tr"):
+            break
+        steps += 1
+        assert "Nothing like that since" in page.select_one(".empty").get_text()
+        (way,) = page.select(".empty a")
+        assert way.get_text() == "Look further back"
+        path = way["href"]
+    assert steps == 2 and "gone@old.example" in page.select_one("tbody tr").get_text()
+    # A whole address needs no steps, and what is rare none in between; the file has all of it.
+    for query in ("q=gone@old.example", "q=one%40old&kind=user_deleted"):
+        assert "gone@old.example" in admin.get(f"/admin/audit?days=all&{query}").text
+    answer = admin.post("/admin/audit.csv", q="one@old", days="all")
+    assert answer.text.count("\n") == 2 and "gone@old.example" in answer.text
+
+
+def test_a_page_that_found_some_says_how_far_it_looked(house, admin):
+    Fill(house.db, house.clock()).people(2000)
+    Fill(house.db, house.clock()).events(LOOK + 10)
+    house.clock.advance(60)
+    house.add("new@here.example")
+    page = BeautifulSoup(admin.get("/admin/audit?days=all&q=w%40here").text, "html5lib")
+    assert len(page.select("tbody tr")) == 1 and "All of them since" in page.get_text()
+    assert page.select_one(".pages").get_text() == "Look further back"
+    last = admin.get(page.select_one(".pages a")["href"])
+    assert "Nothing of that kind happened in this time." in last.text
+
+
+def test_many_people_are_there_in_seconds(house):
+    Fill(house.db, house.clock()).people(100_000)
+    found = house.auth.people.find(house.auth.people.tidy("özgür", state="invited", sort="-added"))
+    assert house.auth.people.counts()["people"] == 100_001
+    assert 0 < found.total < 6250 and len(found.users) == 25
