@@ -14,6 +14,7 @@ test: $(VENV)/.installed-dev          ## SQLite, PostgreSQL, a real browser and 
 	@lacking=""; \
 	command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || lacking="chromium"; \
 	PATH="$$PATH:/usr/sbin" command -v nginx >/dev/null || lacking="$$lacking nginx-light"; \
+	command -v fail2ban-regex >/dev/null || lacking="$$lacking fail2ban"; \
 	test -z "$$lacking" || { command -v apt-get >/dev/null && (apt-get update -qq; DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$lacking) >/dev/null; } || true
 	@$(BIN)/python -m pytest $(ARGS)
 

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import click
 
-from auth import MIGRATIONS, Refused
+from auth import MIGRATIONS, EmailAuth, Refused
 from auth.addresses import canonical
 from auth.audit import Audit
 from auth.events import Source
@@ -56,6 +56,7 @@ def people() -> People:
     migrate(db, MIGRATIONS, OUTBOX_MIGRATIONS)
     keys = Keys(settings.secret_key, settings.secret_key_previous)
     outbox = Outbox(db, Nowhere(), Sender("", ""), time.time)  # the app sends what is put there
+    outbox.patient = EmailAuth.notices  # or a list of invitations would stand before codes
     rules = SignIn(db, keys, outbox.put, time.time, policy_of(settings))
     return People(db, keys, time.time, rules)
 
@@ -290,10 +291,10 @@ def printable(text: str) -> str:
     help="and people who were added before so many days and never signed in",
 )
 def purge(event_days: int | None, idle_days: int | None) -> None:
-    """Delete what has ended: counters, sign-ins, sessions, known browsers, reviewers, mails. The app does this by itself, too.
+    """Delete what has ended: counters, sign-ins, sessions, known browsers, reviewers, invitations, changes of address, mails.
 
-    The record and people go only when they are named. Nobody is named who has a role, runs an organisation or
-    is disabled.
+    The app does this by itself, too. The record and people go only when they are named. Who has a role, runs an
+    organisation, is asked into one, tests an app or is disabled stays.
     """
     settings, rules = config.load(), signin()
     db, old = rules.db, Retention(rules.db, rules.keys, time.time)

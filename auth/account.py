@@ -62,6 +62,7 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
         try:
             await run(rules.ask_to_move, caller.user, here, email, auth.browser(request))
         except Refused as refused:
+            auth.failed(request, refused)
             return await draw(request, "", refused, "address", email)
         if is_htmx(request):
             return await draw(request, "asked")

@@ -31,9 +31,8 @@ class Arrival:
     token: str
     user: User
     next_path: str
-    device: (
-        str  # the browser's new device cookie; "" when it keeps the one it has, and for a program
-    )
+    # The browser's new device cookie; "" when it keeps the one it has, and for a program.
+    device: str
 
 
 class Arriving(Desk):

@@ -144,7 +144,7 @@ def record(
     )
 
 
-def before(t: Any, id: str) -> int:
+def count_before(t: Any, id: str) -> int:
     """How many are older than an id."""
     return int(t.q("select count(*) as n from events where id < :id", id=id)[0]["n"])
 

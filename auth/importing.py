@@ -29,14 +29,8 @@ MAX_SHOWN = 100  # of an address that can't be read
 DELIMITERS = "\t;,"
 
 # What becomes of a row; else the reason why it can't be.
-ADDED, INVITED, KNOWN, MEMBER, WAITING, TWICE = (
-    "added",
-    "invited",
-    "known",
-    "member",
-    "waiting",
-    "twice",
-)
+ADDED, INVITED, KNOWN = "added", "invited", "known"
+MEMBER, WAITING, TWICE = "member", "waiting", "twice"
 BAD = ("email_invalid", "name_invalid", "role_unknown")
 
 _HEADS = {
@@ -145,7 +139,9 @@ def _head(cells: list[str]) -> list[str]:
 def _rows(line: int, cells: list[str], order: list[str], role: str) -> Iterator[Row]:
     if order:
         named = dict(zip(order, cells, strict=False))
-        yield _row(line, named["address"], named.get("name", ""), named.get("role", ""), role)
+        yield _row(
+            line, named.get("address", ""), named.get("name", ""), named.get("role", ""), role
+        )
         return
     addresses = [cell for cell in cells if _AT.search(cell)]
     if len(addresses) > 1:
@@ -242,7 +238,7 @@ class Importing(Office):
             return INVITED
         if tenants.role_of(t, tenant.id, user.id) is not None:
             return MEMBER
-        waits = invitations.waits(t, tenant.id, user.id, int(self.clock()))
+        waits = invitations.waits(t, tenant.id, user.id, user.address, int(self.clock()))
         return WAITING if waits else INVITED
 
 

@@ -105,13 +105,13 @@ def open_in(t: Any, tenant: str, now: int) -> int:
     return int(t.q(sql, tenant=tenant, now=now)[0]["n"])
 
 
-def waits(t: Any, tenant: str, user_id: str, now: int) -> bool:
+def waits(t: Any, tenant: str, user_id: str, address: str, now: int) -> bool:
     """Is there one that this person could accept?"""
     sql = (
         "select 1 as one from invitations where tenant_id = :tenant and user_id = :user_id"
-        " and state = 'open' and expires_at > :now"
+        " and address = :address and state = 'open' and expires_at > :now"
     )
-    return bool(t.q(sql, tenant=tenant, user_id=user_id, now=now))
+    return bool(t.q(sql, tenant=tenant, user_id=user_id, address=address, now=now))
 
 
 def in_tenant(t: Any, tenant: str, id: str) -> Invitation | None:

@@ -1,6 +1,5 @@
 """HTTP of invitations: an organisation's, for who runs it, and one's own. The rules are inviting.py's."""
 
-import logging
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
@@ -13,14 +12,14 @@ from auth.email_auth import INVITATIONS, EmailAuth
 from auth.guards import CONFIRM, redirect, signed_in, tenant_admin_required
 from auth.policy import Refused
 from auth.routes import answer, fields
-
-log = logging.getLogger("auth.invite_admin")
+from auth.tenant_admin import theirs, title
 
 PATH = "/admin/organisations/{id}/invitations"
 
 
 def add_routes(app: Any, auth: EmailAuth) -> None:
     rules, pages, run = auth.inviting, auth.templates, auth.db.run
+    own = (tenant_admin_required, theirs(auth))
 
     # ---- for who runs an organisation
     async def draw(request: Request, refused: Refused | None = None) -> Response:
@@ -31,24 +30,13 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
         except Refused:
             return auth.refuse(request, 404)
         content = pages.invitations_page(found, caller, get("done", ""), refused)
-        # As the menu has it.
-        title = "Organisations" if caller.is_admin else "Organisation"
-        return answer(auth, request, title, content, refused, "wide")
+        return answer(auth, request, title(request), content, refused, "wide")
 
-    async def serve(
-        request: Request, act: Callable[..., Any] | None = None, *args: Any, done: str = ""
-    ) -> Response:
-        """Do it, if there is something to do, and show the list. An organisation or invitation that is not
-        theirs is one that does not exist."""
-        tenant, caller = request.path_params["id"], request.scope["auth"]
-        if not caller.runs(tenant):
-            # ASVS 16.3.3
-            log.warning("%r refused to user %s, who runs %s", tenant, caller.user.id, caller.tenant)
-            return auth.refuse(request, 404)
-        if act is None:
-            return await draw(request)
+    async def change(request: Request, act: Callable[..., Any], *args: Any, done: str) -> Response:
+        """Do it, and show the list. An invitation that is not theirs is one that does not exist."""
+        tenant, user = request.path_params["id"], request.scope["auth"].user
         try:
-            await run(act, caller.user, tenant, *args, auth.source(request))
+            await run(act, user, tenant, *args, auth.source(request))
         except Refused as refused:
             if refused.reason == "invitation_unknown":
                 return auth.refuse(request, 404)
@@ -57,30 +45,29 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
             return await draw(request, refused)
         return redirect(request, f"{PATH.format(id=tenant)}?done={done}")
 
-    @app.get(PATH, before=tenant_admin_required)
+    @app.get(PATH, before=own)
     async def admin_invitations(request: Request) -> Response:
-        return await serve(request)
+        return await draw(request)
 
-    @app.post(PATH, before=tenant_admin_required)
+    @app.post(PATH, before=own)
     async def admin_invite(request: Request) -> Response:
-        (email, role), caller = await fields(request, "email", "role"), request.scope["auth"]
-        tenant = request.path_params["id"]
-        if role == "admin" and caller.runs(tenant) and not caller.confirmed:
-            back = PATH.format(id=quote(tenant, safe=""))
+        email, role = await fields(request, "email", "role")
+        if role == "admin" and not request.scope["auth"].confirmed:
+            back = PATH.format(id=quote(request.path_params["id"], safe=""))
             return redirect(request, f"{CONFIRM}?next={quote(back)}")
-        return await serve(request, rules.invite, email, role, done="sent")
+        return await change(request, rules.invite, email, role, done="sent")
 
-    @app.post(f"{PATH}/{{invitation}}/again", before=tenant_admin_required)
+    @app.post(f"{PATH}/{{invitation}}/again", before=own)
     async def admin_invite_again(request: Request) -> Response:
-        return await serve(request, rules.again, request.path_params["invitation"], done="again")
+        return await change(request, rules.again, request.path_params["invitation"], done="again")
 
-    @app.post(f"{PATH}/{{invitation}}/withdraw", before=tenant_admin_required)
+    @app.post(f"{PATH}/{{invitation}}/withdraw", before=own)
     async def admin_withdraw(request: Request) -> Response:
         id = request.path_params["invitation"]
-        return await serve(request, rules.withdraw, id, done="withdrawn")
+        return await change(request, rules.withdraw, id, done="withdrawn")
 
     # ---- for who is invited: shown to nobody but the address that they were mailed to, once it is proved
-    async def own(request: Request, refused: Refused | None = None) -> Response:
+    async def mine(request: Request, refused: Refused | None = None) -> Response:
         caller = request.scope["auth"]
         found = await run(rules.mine, caller.user)
         done = request.query_params.get("done", "")
@@ -91,12 +78,12 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
         try:
             await run(act, request.scope["auth"].user, *args, auth.source(request))
         except Refused as refused:
-            return await own(request, refused)
+            return await mine(request, refused)
         return redirect(request, f"{INVITATIONS}?done={done}")
 
     @app.get(INVITATIONS, before=signed_in)
     async def invitations(request: Request) -> Response:
-        return await own(request)
+        return await mine(request)
 
     @app.post(f"{INVITATIONS}/{{id}}/accept", before=signed_in)
     async def accept_invitation(request: Request) -> Response:

@@ -81,7 +81,10 @@ class Inviting(Inside):
     def _keeper(self, t: Any, actor: User | None, address: str) -> str:
         """Who may take this address back (see moving.py), or "". It is them whom an organisation's admin asks: a
         thief who runs one could else give the address to somebody new, and there would be no way back."""
-        if actor is None or actor.role == "admin":
+        given = users.by_address(
+            t, address
+        )  # by an admin of the site: there is no way back already
+        if actor is None or actor.role == "admin" or given:
             return ""
         return moves.kept(t, address, int(self.clock()))
 
@@ -90,7 +93,8 @@ class Inviting(Inside):
         now, ends = self._times()
         with self._inside(actor, tenant, PEOPLE_LOCK) as s:
             found = self._of(s, id)
-            self._must_have_room(s.t, actor, tenant, fresh=False)
+            # One that had run out is one more that is open.
+            self._must_have_room(s.t, actor, tenant, fresh=found.expires_at <= now)
             if not invitations.renew(s.t, tenant, id, now, ends):
                 raise Refused("invitation_over")
             self._note(s, events.INVITATION_SENT, actor, found.address, source, "again")
@@ -192,8 +196,10 @@ class Inviting(Inside):
 
     def _mail(self, t: Any, user_id: str, address: str, id: str, now: int, ends: int) -> None:
         """Where mails to the address are spent the invitation is there, and nobody is told so."""
-        if self.signin.limits.invitation(t, address, now):
-            self.signin.send(t, INVITATION, f"{user_id}:{id}", ends - DAY)
+        if self.signin.limits.may_mail_invitation(t, address, now):
+            # With less to live it is not worth a mail.
+            until = ends - min(DAY, (ends - now) // 2)
+            self.signin.send(t, INVITATION, f"{user_id}:{id}", until)
 
     # ---- how
     def _times(self) -> tuple[int, int]:
@@ -213,4 +219,4 @@ class Inviting(Inside):
         now, most = int(self.clock()), self.signin.policy.open_invitations
         if fresh and invitations.open_in(t, tenant, now) >= most:
             raise Refused("invitations_full")
-        self.signin.limits.invites(t, tenant, now)
+        self.signin.limits.count_invitation(t, tenant, now)

@@ -174,12 +174,12 @@ class Limits:
         return len(budgets.take(t, counts, now)) == len(counts)
 
     # ---- inviting
-    def invites(self, t: Any, tenant: str, now: int) -> None:
+    def count_invitation(self, t: Any, tenant: str, now: int) -> None:
         """Count one more invitation of this organisation. Raises Refused `too_many_invitations`."""
         counts = self._counts("invites", self.policy.invitations, tenant)
         self._must_have(t, counts, budgets.take(t, counts, now), "too_many_invitations", now)
 
-    def invitation(self, t: Any, address: str, now: int) -> bool:
+    def may_mail_invitation(self, t: Any, address: str, now: int) -> bool:
         """May the mail of an invitation leave for this address? As many as codes, counted apart from them: or
         whoever runs an organisation could spend the mails that a person signs in with."""
         windows, times = self.policy.mails_per_address, self.policy.aliases

@@ -55,6 +55,8 @@ class MemberPage:
 
 
 class Inside(Office):
+    """Offices whose rules are about one organisation."""
+
     @contextmanager
     def _inside(
         self, actor: User | None, id: str, lock: int | None = None, site: bool = False

@@ -168,7 +168,8 @@ class Moving(Codes, Leaving):
             id = self.keys.new_id()
             moves.add(t, id, user.id, was.address, new, key, now, ends)
             # With less to live the link is not worth a mail.
-            self.send(t, MOVED, f"{id}:{browser.kind}", ends - DAY)
+            until = ends - min(DAY, self.policy.undo_seconds // 2)
+            self.send(t, MOVED, f"{id}:{browser.kind}", until)
             self.send(t, ARRIVED, f"{user.id}:{id}", now + NOTICE_SECONDS)
             kind, change = events.ADDRESS_CHANGED, f"{was.address} → {new}"
             for address in (was.address, new):  # found under both

@@ -118,9 +118,8 @@ class People(Directory):
         with self._change(actor) as t:
             users.add(t, self.keys.new_id(), address, "", "user", now)
             user = must(users.by_address(t, address))
-            users.hold(
-                t, user.id
-            )  # a sign-in with the code before this one is waited for, or waits
+            # A sign-in with the code before this one is waited for, or waits.
+            users.hold(t, user.id)
             if user.role != "user" or tenants.of_user(t, user.id):
                 raise Refused("review_rights")
             sessions.end_all(t, user.id)

@@ -26,7 +26,7 @@ class Retention(Office):
         """
         start = int(self.clock()) - days * DAY - SKEW
         until = self.keys.sorts_from(start)
-        n = events.before(self.db, until)
+        n = events.count_before(self.db, until)
         if n:
             # First, so that none goes without a word about it.
             when = datetime.fromtimestamp(start, UTC).strftime("%Y-%m-%d %H:%M")

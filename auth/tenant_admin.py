@@ -23,11 +23,10 @@ ONE = f"{PATH}/{{id}}"
 SOMEBODY = f"{ONE}/people/{{user}}"
 
 
-def add_routes(app: Any, auth: EmailAuth) -> None:
-    rules, pages, run = auth.organisations, auth.templates, auth.db.run
-    pages.offer(PATH, TITLE)
+def theirs(auth: EmailAuth) -> Callable[[Request], Any]:
+    """What stands before each page of one organisation, behind the guard `tenant_admin_required`."""
 
-    async def theirs(request: Request) -> Response | None:
+    async def of_theirs(request: Request) -> Response | None:
         """Another organisation's id is answered as one that nobody has, and nothing was looked up."""
         caller, id = request.scope["auth"], request.path_params["id"]
         if caller.runs(id):
@@ -36,11 +35,18 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
         log.warning("%r refused to user %s, who runs %s", id, caller.user.id, caller.tenant)
         return auth.refuse(request, 404)
 
-    own = (tenant_admin_required, theirs)
+    return of_theirs
 
-    def title(request: Request) -> str:
-        """As the menu has it: the list for some, the one for others."""
-        return TITLE if request.scope["auth"].is_admin else "Organisation"
+
+def title(request: Request) -> str:
+    """As the menu has it: the list for some, the one for others."""
+    return TITLE if request.scope["auth"].is_admin else "Organisation"
+
+
+def add_routes(app: Any, auth: EmailAuth) -> None:
+    rules, pages, run = auth.organisations, auth.templates, auth.db.run
+    pages.offer(PATH, TITLE)
+    own = (tenant_admin_required, theirs(auth))
 
     def show(request: Request, content: Any, refused: Refused | None = None) -> Response:
         return answer(auth, request, title(request), content, refused, "wide")

@@ -115,11 +115,13 @@ def delete(t: Any, id: str) -> None:
     t.q("delete from users where id = :id", id=id)
 
 
+# `coalesce` keeps SQLite from the indexes of roles: it would read all who have one, for each person.
 # People without rights who never came. Who runs an organisation stays, and who is asked into one or has a code
 # for reviewing: they may come yet.
 _NEVER_CAME = (
-    "activated_at is null and disabled_at is null and role = 'user' and created_at < :before"
-    " and not exists (select 1 from memberships m where m.user_id = users.id and m.role = 'admin')"
+    "activated_at is null and disabled_at is null and coalesce(role, '') = 'user' and created_at < :before"
+    " and not exists (select 1 from memberships m where m.user_id = users.id"
+    " and coalesce(m.role, '') = 'admin')"
     " and not exists (select 1 from invitations i where i.user_id = users.id and i.state = 'open'"
     " and i.expires_at > :now)"
     " and not exists (select 1 from reviewers r where r.user_id = users.id and r.expires_at > :now)"
@@ -127,9 +129,8 @@ _NEVER_CAME = (
 _NEVER_CAME_NEXT = (
     "select id, address from users where id > :after and {never_came} order by id limit :most"
 ).replace("{never_came}", _NEVER_CAME)
-_NEVER_CAME_DELETE = ("delete from users where id = :id and {never_came} returning id").replace(
-    "{never_came}", _NEVER_CAME
-)
+_NEVER_CAME_DELETE = "delete from users where id = :id and {never_came} returning id"
+_NEVER_CAME_DELETE = _NEVER_CAME_DELETE.replace("{never_came}", _NEVER_CAME)
 
 
 def never_came(t: Any, after: str, before: int, now: int, most: int) -> list[tuple[str, str]]:

@@ -62,8 +62,8 @@ def create(database_url, base_url, secret_key, transport, secure=True, clock=tim
     async def ready():
         return outbox.alive()
 
-    private = ["/link", "/undo_address"]
-    asgi = Shield(app, base_url, templates.problem, ready, not secure, private=private)
+    paths = {"private": ["/link", "/undo_address"], "large": auth.large}
+    asgi = Shield(app, base_url, templates.problem, ready, not secure, **paths)
     return SimpleNamespace(asgi=asgi, auth=auth, db=db, outbox=outbox)
 
 

@@ -336,7 +336,6 @@ def undo(refused=None):
                     aria_describedby="what code-error",
                     data_fragment=True,
                 ),
-                cls="pasted",
             ),
             Button("Undo the change", id="undo-btn"),
             **post(

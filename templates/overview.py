@@ -26,9 +26,9 @@ def overview(counts, days):
         H1("Overview"),
         tiles(counts),
         P("The last two weeks, in days of UTC.", cls="soft"),
-        chart("Sign-ins", days, SIGN_INS, "Nobody has asked for a code yet."),
-        chart("Time to sign in", days, TIMES, "Nobody has signed in yet."),
-        chart("Mail", days, MAILS, "No mail has left yet."),
+        chart("Sign-ins", days, SIGN_INS, "Nobody asked for a code in these two weeks."),
+        chart("Time to sign in", days, TIMES, "Nobody signed in in these two weeks."),
+        chart("Mail", days, MAILS, "No mail left in these two weeks."),
         Div(
             P(A("What happened, one by one", href="/admin/audit")),
             cls="roads",

@@ -234,7 +234,6 @@ _LINK = Still(
                 ' autocapitalize="off" autocorrect="off" spellcheck="false"'
                 ' aria-describedby="what code-error" data-fragment>'
             ),
-            cls="pasted",
         ),
         Button("⟦button⟧", id="link-btn"),
         **post("/link", "#door", id="link_form", novalidate=True, hx_disabled_elt="#link-btn"),

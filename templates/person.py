@@ -29,7 +29,7 @@ def person(page, caller, done="", refused=None, bounces=False):
         organisations(page.memberships) if page.memberships else NOTHING,
         H2("What happened"),
         latest(page, caller),
-        NOTHING if user.id == caller.user.id else the_end(user, path),
+        NOTHING if user.id == caller.user.id else the_end(path),
         id="person",
     )
 
@@ -119,7 +119,7 @@ def latest(page, caller):
     )
 
 
-def the_end(user, path):
+def the_end(path):
     return Div(
         H2("The end"),
         Form(

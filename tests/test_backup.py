@@ -234,6 +234,7 @@ def test_M9_a_file_that_is_not_whole_is_refused_and_nothing_is_changed(
     assert (house.rows("users"), house.rows("events")) == before
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # it is about a file
 def test_M9_a_bit_that_fell_over_anywhere_is_found_or_does_no_harm(saved):
     def contents(path):
         with opened(path, *ROOMS) as backup:

@@ -4,6 +4,7 @@ import asyncio
 import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import apsw
 import pytest
@@ -155,6 +156,22 @@ def test_the_audit_log_is_append_only(house, ada):
         with pytest.raises(Exception, match="append-only"):
             house.db.q(sql)
     assert house.rows("events") == before
+
+
+def test_what_stands_in_the_audit_log_is_not_replaced_either(house, ada):
+    before = house.rows("events")
+    names = "id, at, kind, detail"
+    row = {"id": before[0]["id"], "at": 1, "kind": "forged", "detail": "x"}
+    over = f"insert into events ({names}) values (:id, :at, :kind, :detail) on conflict (id) do"
+    sqlite = isinstance(house.db, SQLite)
+    tries = [f"{over} nothing", f"{over} update set detail = 'x'"]
+    if sqlite:
+        tries += [f"insert or replace into events ({names}) values (:id, :at, :kind, :detail)"]
+        tries += [f"replace into events ({names}) values (:id, :at, :kind, :detail)"]
+    for sql in tries:
+        with suppress(Exception):
+            house.db.q(sql, **row)
+        assert house.rows("events") == before, sql
 
 
 def test_a_database_that_cant_serve_is_503_and_never_a_sign_in(house, ada):

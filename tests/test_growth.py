@@ -82,39 +82,39 @@ MAILS_OF = {"outbox"}  # a state, and how many are in each: an index would be wr
 DEEP = {"after": "person"}
 
 
-@pytest.mark.parametrize(
-    ("asked", "page"),
-    [
-        ({}, set()),
-        (DEEP, set()),
-        ({"before": "person"}, set()),
-        ({"sort": "name"} | DEEP, set()),
-        ({"sort": "-name"} | DEEP, set()),
-        ({"sort": "role"} | DEEP, set()),
-        ({"sort": "-added"} | DEEP, set()),
-        ({"role": "user", "sort": "-added"} | DEEP, set()),
-        ({"role": "user", "sort": "-role"} | DEEP, set()),
-        ({"q": "example", "sort": "-address"} | DEEP, set()),
-        ({"state": "active", "sort": "added"}, set()),
-        ({"sort": "-seen"}, NO_INDEX),
-        ({"sort": "seen"} | DEEP, NO_INDEX),
-        ({"q": "ada"}, SORTED),
-        ({"state": "disabled", "seen": "week", "role": "user"}, SORTED),
-    ],
-)
-def test_a_page_of_people_walks_along_an_index(full, asked, page):
+LOOKS = [
+    ({}, set()),
+    (DEEP, set()),
+    ({"before": "person"}, set()),
+    ({"sort": "name"} | DEEP, set()),
+    ({"sort": "-name"} | DEEP, set()),
+    ({"sort": "role"} | DEEP, set()),
+    ({"sort": "-added"} | DEEP, set()),
+    ({"role": "user", "sort": "-added"} | DEEP, set()),
+    ({"role": "user", "sort": "-role"} | DEEP, set()),
+    ({"q": "example", "sort": "-address"} | DEEP, set()),
+    ({"state": "active", "sort": "added"}, set()),
+    ({"sort": "-seen"}, NO_INDEX),
+    ({"sort": "seen"} | DEEP, NO_INDEX),
+    ({"q": "ada"}, SORTED),
+    ({"state": "disabled", "seen": "week", "role": "user"}, SORTED),
+]
+
+
+def test_a_page_of_people_walks_along_an_index(full):
     person = full.db.q("select id from users order by address limit 1 offset 1000")[0]["id"]
-    asked = {k: person if v == "person" else v for k, v in asked.items()}
-    db = Overheard(full.db)
-    assert replace(full.auth.people, db=db).page(asked).users
-    for sql, params in db.heard:
-        may = FIGURES if "count(*) as people" in sql else page
-        steps = plan(full.db, sql, params)
-        assert walks(full.db, sql, params) <= may, (sql, steps)
-        if not may:
-            text = str(steps).lower().replace("incremental sort", "")
-            assert "temp b-tree" not in text and "sort" not in text, (sql, steps)
-    assert sum("limit :limit" in sql for sql, _ in db.heard) == 1
+    for look, page in LOOKS:
+        asked = {k: person if v == "person" else v for k, v in look.items()}
+        db = Overheard(full.db)
+        assert replace(full.auth.people, db=db).page(asked).users, look
+        for sql, params in db.heard:
+            may = FIGURES if "count(*) as people" in sql else page
+            steps = plan(full.db, sql, params)
+            assert walks(full.db, sql, params) <= may, (look, sql, steps)
+            if not may:
+                text = str(steps).lower().replace("incremental sort", "")
+                assert "temp b-tree" not in text and "sort" not in text, (look, sql, steps)
+        assert sum("limit :limit" in sql for sql, _ in db.heard) == 1, look
 
 
 def test_a_rare_role_is_found_by_its_index(full):
@@ -124,15 +124,15 @@ def test_a_rare_role_is_found_by_its_index(full):
     assert "users_role" in str(plan(full.db, *asked)) and not walks(full.db, *asked)
 
 
-@pytest.mark.parametrize("sort", ["address", "-name", "role", "added"])
-def test_where_few_were_found_nobody_walks_past_all_others(full, sort):
-    asked = {"q": "özgür", "sort": sort}
-    person = full.auth.people.page(asked).users[3].id
-    for place in ({}, {"after": person}):
-        db = Overheard(full.db)
-        assert replace(full.auth.people, db=db).page(asked | place).users
-        (page,) = [(sql, params) for sql, params in db.heard if "limit :limit" in sql]
-        assert walks(full.db, *page) == SORTED, plan(full.db, *page)
+def test_where_few_were_found_nobody_walks_past_all_others(full):
+    for sort in ("address", "-name", "role", "added"):
+        asked = {"q": "özgür", "sort": sort}
+        person = full.auth.people.page(asked).users[3].id
+        for place in ({}, {"after": person}):
+            db = Overheard(full.db)
+            assert replace(full.auth.people, db=db).page(asked | place).users, (sort, place)
+            (page,) = [(sql, params) for sql, params in db.heard if "limit :limit" in sql]
+            assert walks(full.db, *page) == SORTED, (sort, place, plan(full.db, *page))
 
 
 def test_a_person_roles_mail_and_bounces_are_read_by_their_keys(full):
@@ -152,33 +152,34 @@ def test_a_person_roles_mail_and_bounces_are_read_by_their_keys(full):
     assert len(db.heard) > 10
 
 
-@pytest.mark.parametrize(
-    ("sought", "index"),
-    [
-        (Sought(), "key"),
-        (Sought(part="x"), "key"),
-        (Sought(kind=events.LOGIN_FAIL, part="x"), "key"),
-        (Sought(subject="busy"), "events_subject"),
-        (Sought(subject="busy", kind=events.USER_CREATED), "events_subject"),
-        (Sought(kind=events.USER_CREATED), "events_rare"),
-        (Sought(kind=events.USER_CREATED, part="x"), "events_rare"),
-    ],
-)
-def test_the_audit_walks_along_the_index_of_what_is_sought(full, sought, index):
-    if sought.subject:
-        user = full.db.q("select * from users where address like :a", a=f"%.{BUSIEST}@%")[0]
-        sought = replace(sought, subject=user["address"])
-    db = Overheard(full.db)
-    events.reach(db, sought, "0", "", 50)
-    events.search(db, sought, "0", "", 51)
-    events.is_known(db, sought.subject)
-    *heard, known = db.heard
-    assert "events_subject" in str(plan(full.db, *known))
-    for sql, params in heard:
-        text = str(plan(full.db, sql, params)).lower()
-        names = {"key": r"primary key|events_pkey"}.get(index, index)
-        assert re.search(names, text), (sql, text)
-        assert not walks(full.db, sql, params) and "b-tree" not in text and "sort" not in text
+SEEKING = [
+    (Sought(), "key"),
+    (Sought(part="x"), "key"),
+    (Sought(kind=events.LOGIN_FAIL, part="x"), "key"),
+    (Sought(subject="busy"), "events_subject"),
+    (Sought(subject="busy", kind=events.USER_CREATED), "events_subject"),
+    (Sought(kind=events.USER_CREATED), "events_rare"),
+    (Sought(kind=events.USER_CREATED, part="x"), "events_rare"),
+]
+
+
+def test_the_audit_walks_along_the_index_of_what_is_sought(full):
+    busy = full.db.q("select * from users where address like :a", a=f"%.{BUSIEST}@%")[0]["address"]
+    for sought, index in SEEKING:
+        if sought.subject:
+            sought = replace(sought, subject=busy)
+        db = Overheard(full.db)
+        events.reach(db, sought, "0", "", 50)
+        events.search(db, sought, "0", "", 51)
+        events.is_known(db, sought.subject)
+        *heard, known = db.heard
+        assert "events_subject" in str(plan(full.db, *known)), sought
+        for sql, params in heard:
+            text = str(plan(full.db, sql, params)).lower()
+            names = {"key": r"primary key|events_pkey"}.get(index, index)
+            assert re.search(names, text), (sought, sql, text)
+            assert not walks(full.db, sql, params), (sought, sql, text)
+            assert "b-tree" not in text and "sort" not in text, (sought, sql, text)
 
 
 def test_no_index_holds_what_each_sign_in_writes(house):
@@ -234,8 +235,8 @@ def test_a_page_that_found_some_says_how_far_it_looked(house, admin):
     assert "Nothing of that kind happened in this time." in last.text
 
 
-def test_many_people_are_there_in_seconds(house):
-    Fill(house.db, house.clock()).people(100_000)
+def test_ten_thousand_people_are_filled_in_and_found(house):
+    Fill(house.db, house.clock()).people(10_000)
     found = house.auth.people.find(house.auth.people.tidy("özgür", state="invited", sort="-added"))
-    assert house.auth.people.counts()["people"] == 100_001
-    assert 0 < found.total < 6250 and len(found.users) == 25
+    assert house.auth.people.counts()["people"] == 10_001
+    assert 0 < found.total < 625 and len(found.users) == 25

@@ -5,6 +5,7 @@ import re
 import pytest
 from bs4 import BeautifulSoup
 
+from auth import moves
 from auth.events import Source
 from auth.policy import Refused
 from tests.conftest import ADMIN, BASE_URL
@@ -365,6 +366,29 @@ def test_an_organisation_sends_only_so_many_a_day(house, club, path, boss):
     house.clock.advance(86400)
     boss.post(f"{path}/{house.rows('invitations')[1]['id']}/withdraw")
     rules.invite(ada, club.id, CAT, "user", Source())
+
+
+def test_one_that_had_run_out_counts_among_the_open_ones_when_it_is_sent_again(house, club):
+    ada, rules = house.auth.people.by_address(ADA), house.auth.inviting
+    most = house.auth.policy.open_invitations
+    rules.invite(ada, club.id, "first@example.org", "user", Source())
+    first = one(house)["id"]
+    house.clock.advance(8 * 86400)
+    for n in range(most):
+        house.auth.inviting.invite(None, club.id, f"guest{n}@example.org", "user", Source())
+    assert refused(rules.again, ada, club.id, first, Source()) == "invitations_full"
+    rules.again(None, club.id, first, Source())
+
+
+def test_whoever_was_given_an_address_is_the_one_who_is_invited(house, club):
+    """Somebody left it lately, and an admin of the site has given it to somebody else."""
+    house.add(CAT)
+    cat, now = house.auth.people.by_address(CAT), house.clock()
+    house.db.q("update users set address = 'new@example.org' where id = :id", id=cat.id)
+    moves.add(house.db, "a" * 32, cat.id, CAT, "new@example.org", "key", now, now + 7 * 86400)
+    given = house.add(CAT)
+    house.auth.inviting.invite(house.auth.people.by_address(ADA), club.id, CAT, "user", Source())
+    assert one(house)["user_id"] == given.id and len(mails(house, CAT)) == 1
 
 
 # ---- at the same moment

@@ -100,7 +100,8 @@ def test_a_query_for_what_nobody_says_is_found(exposed, wrong):
 
 
 # ---- alerts
-def test_the_alerts_are_rules_that_prometheus_reads():
+def test_the_alerts_are_rules_by_their_form_and_by_promtool_where_there_is_one():
+    """promtool is in no small package: what it would refuse most often is looked for without it."""
     assert set(ALERTS) == {"groups"} and len(RULES) >= 10
     names = [rule["alert"] for rule in RULES]
     assert len(set(names)) == len(names) and all(n.startswith("Vestibule") for n in names)
@@ -163,10 +164,9 @@ def banned(lines):
 
 
 def by_fail2ban(lines, folder):
-    """The same by fail2ban itself, where it is installed; None where it is not."""
+    """The same by fail2ban itself: how we read its filter proves nothing about how it does."""
     tool = shutil.which("fail2ban-regex")
-    if not tool:
-        return None
+    assert tool, "fail2ban-regex is not installed: apt-get install fail2ban (make test does it)"
     (folder / "lines.log").write_text("\n".join(lines) + "\n")
     done = subprocess.run(
         [tool, "--out", "ip", folder / "lines.log", FILTER],
@@ -179,7 +179,7 @@ def by_fail2ban(lines, folder):
 
 def check_filter(lines, addresses, folder):
     assert banned(lines) == addresses
-    assert by_fail2ban(lines, folder) in (None, addresses)
+    assert by_fail2ban(lines, folder) == addresses
 
 
 @pytest.mark.parametrize("form", ["text", "json"])

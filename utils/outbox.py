@@ -174,11 +174,7 @@ class Outbox:
         """What there is, over all processes."""
         now = int(self.clock())
         (states, oldest), told = mailrows.counts(self.db, now), mailrows.told(self.db)
-        alive = [
-            why
-            for name, (why, at) in told.items()
-            if name.startswith("worker ") and at > now - 3 * BEAT_SECONDS
-        ]
+        alive = _workers(told, now)
         return Queue(states, oldest, PAUSED in told, max(alive, default=""), len(alive))
 
     def rows(self, states: Sequence[str], limit: int, offset: int) -> list[Row]:
@@ -580,9 +576,16 @@ def purge(db: Database, now: float, step: int = 500) -> int:
 
 def running(db: Database, now: float) -> int:
     """How many processes gave a sign of life within half a minute."""
-    told = mailrows.told(db).items()
-    signs = [at for name, (_, at) in told if name.startswith("worker ")]
-    return sum(at > now - ALIVE_SECONDS for at in signs)
+    return len(_workers(mailrows.told(db), now))
+
+
+def _workers(told: dict[str, tuple[str, int]], now: float) -> list[str]:
+    """Of each process that gave a sign of life lately: why its mail is held up, or ""."""
+    return [
+        why
+        for name, (why, at) in told.items()
+        if name.startswith("worker ") and at > now - ALIVE_SECONDS
+    ]
 
 
 # A backup that is put back adds to these tables and takes nothing from them.

@@ -5,3 +5,9 @@ when old.at > cast(strftime('%s', 'now') as integer) - 7776000
 begin
     select raise(abort, 'events are append-only');
 end;
+-- `insert or replace` deletes without asking a trigger.
+create trigger events_no_replace before insert on events
+when exists (select 1 from events where id = new.id)
+begin
+    select raise(ignore);
+end;

@@ -743,7 +743,9 @@ def test_J6_no_log_line_is_broken_or_holds_what_was_sent(serve, sink):
     ]
     assert len(lines) > 20 and "wrong code" in log  # something was said
     for line in lines:
-        assert set(json.loads(line)) <= {"at", "level", "logger", "message", "trace"}, line
+        assert set(json.loads(line)) <= {"at", "level", "logger", "message", "request", "trace"}, (
+            line
+        )
         assert not re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202e]", line)
     told = "\n".join(json.loads(line)["message"] for line in lines)
     assert "Traceback" not in log and '"error"' not in log

@@ -788,6 +788,18 @@ CHOSEN = [
 ]
 
 
+def test_every_mutant_still_fits():
+    """Also those that do not run today: each edit has one place to go."""
+    texts = {mutant.file: (ROOT / mutant.file).read_text() for mutant in MUTANTS}
+    astray = [
+        (mutant.row, mutant.file, old)
+        for mutant in MUTANTS
+        for old, _ in mutant.edits
+        if texts[mutant.file].count(old) != 1
+    ]
+    assert not astray, "write these mutants anew"
+
+
 @pytest.mark.parametrize("mutant", CHOSEN, ids=lambda m: f"{m.row}: {m.what}")
 def test_a_known_bad_change_turns_its_test_red(mutant, tmp_path):
     for room in ROOMS:
