@@ -154,7 +154,7 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
             await run(rules.delete, caller.user, auth.source(request))
         except Refused as refused:
             return await draw(request, refused=refused)
-        response = redirect(request, LOGIN)
+        response = redirect(request, f"{LOGIN}?done=deleted")
         auth.dismiss(response, everywhere=True)
         return response
 

@@ -79,13 +79,15 @@ class Desk:
         return user.role == "admin" and tenants.by_id(t, tenant) is not None
 
     def _may_sign_up(self, t: Any, address: str) -> bool:
-        domain = address.rpartition("@")[2]
-        domains = self.policy.signup_domains
-        if self.policy.signup != "open" or (domains and domain not in domains):
+        if self.policy.signup != "open" or not self._of_our_domains(address):
             return False
         # Whose account was moved to another address would make a new one here, and could not take the
         # old one back.
         return not moves.kept(t, address, int(self.clock()))
+
+    def _of_our_domains(self, address: str) -> bool:
+        domains = self.policy.signup_domains
+        return not domains or address.rpartition("@")[2] in domains
 
     def _limit_reached(self, t: Any, reached: Reached, source: Source) -> None:
         self._record(t, events.LIMIT_REACHED, reached.subject, source, detail=reached.what)

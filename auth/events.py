@@ -213,17 +213,20 @@ _SEARCH = _ALL + " where {walk}{rest} order by e.id desc limit :limit"
 
 
 _OWN = (
-    "select e.id, e.at, e.kind, case when u.role = 'admin' and m.user_id is null then ''"
-    " else coalesce(u.address, e.actor) end as actor, e.subject, case when m.user_id is null then ''"
+    "select e.id, e.at, e.kind, case when m.user_id is not null or u.address = e.subject then u.address"
+    " when u.role = 'admin' then '' else e.actor end as actor, e.subject, case when m.user_id is null then ''"
     " else e.network end as network, e.request_id, e.detail, e.tenant, g.name as organisation"
     " from events e join tenants g on g.id = e.tenant"
     " left join users u on u.id = e.actor"
     " left join memberships m on m.tenant_id = e.tenant and m.user_id = e.actor"
     " where e.tenant = :tenant and e.tenant <> ''"
 )
-_ABOUT_OWN = _OWN + " and e.subject = :subject order by e.id desc limit :limit"
+# Not by the index of organisations: of a large one all events would be walked through for one member.
+_ABOUT_OWN = _OWN.replace("where e.tenant = :tenant", "where coalesce(e.tenant, '') = :tenant") + (
+    " and e.subject = :subject order by e.id desc limit :limit"
+)
 _SEARCH_OWN = (
-    _OWN + " and e.id > :since and e.id < :before and (:kind = '' or e.kind = :kind)"
+    _OWN + " and e.id >= :since and e.id < :before and (:kind = '' or e.kind = :kind)"
     " and (:like = '' or lower(e.subject) like :like escape '\\') order by e.id desc limit :limit"
 )
 
@@ -232,6 +235,19 @@ def about_in(t: Any, tenant: str, subject: str, limit: int) -> list[Event]:
     """What one organisation knows of an address, the newest first."""
     rows = t.q(_ABOUT_OWN, tenant=tenant, subject=subject, limit=limit)
     return [Event(**row) for row in rows]
+
+
+_REACH_OWN = (
+    "select e.id from events e where e.tenant = :tenant and e.tenant <> '' and e.id > :since"
+    " and e.id < :before order by e.id desc limit 1 offset :look"
+)
+
+
+def reach_in(t: Any, tenant: str, since: str, before: str, look: int) -> str:
+    """As reach, of one organisation."""
+    found = {"since": since, "before": before or _LAST, "look": look - 1}
+    rows = t.q(_REACH_OWN, tenant=tenant, **found)
+    return str(rows[0]["id"]) if rows else ""
 
 
 def search_in(

@@ -9,7 +9,7 @@ OPEN, ACCEPTED, DECLINED, WITHDRAWN = "open", "accepted", "declined", "withdrawn
 
 _ALL = (
     "select i.id, i.tenant_id as tenant, g.name as organisation, i.user_id, i.address, i.role,"
-    " case when b.role = 'admin' and m.user_id is null then '' else coalesce(b.address, i.invited_by)"
+    " case when m.user_id is not null then b.address when b.role = 'admin' then '' else i.invited_by"
     " end as invited_by, i.created_at, i.expires_at, i.state"
     " from invitations i join tenants g on g.id = i.tenant_id"
     " left join users b on b.id = i.invited_by"

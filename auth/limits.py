@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from auth import budgets
 from auth.budgets import Count, Taken
-from auth.challenges import Challenge
+from auth.challenges import MOVE, Challenge
 from auth.events import Source
 from auth.keys import Keys
 from auth.policy import DAY, MINUTE, Policy, Refused, Windows
@@ -65,11 +65,25 @@ class Limits:
         starts = self._of_client("starts", self.policy.starts_per_ip, who.device, source)
         return self._mail(t, starts, who, source, now)
 
+    def move_mail(self, t: Any, who: Person, source: Source, now: int) -> Mail:
+        """As start, for the code that makes an address somebody's. Counted apart from the mails that a person
+        signs in with: there is no link in it, so whoever has these spent would be locked out."""
+        starts = self._of_client("starts", self.policy.starts_per_ip, "", source)
+        return self._mail(t, starts, who, source, now, self._move_mails(who.address))
+
     def resend(self, t: Any, who: Person, source: Source, now: int) -> Mail:
         """Count one more mail of a start that was counted."""
         return self._mail(t, (), who, source, now)
 
-    def _mail(self, t: Any, starts: Sequence[Count], who: Person, source: Source, now: int) -> Mail:
+    def _mail(
+        self,
+        t: Any,
+        starts: Sequence[Count],
+        who: Person,
+        source: Source,
+        now: int,
+        own: Sequence[Count] = (),
+    ) -> Mail:
         wrong = self._wrong(who.address, who.device)
         site = () if who.device else self._site_mails(who.mailable)
         full = budgets.full(t, [*wrong, *site], now)
@@ -77,7 +91,7 @@ class Limits:
         # While the site's share is spent nothing leaves, so nobody's own mails are counted either, or
         # an address would have none left when there is room again, and no link.
         closed = any(count.key in full for count in site)
-        own = () if closed else self._own_mails(who.address, who.device)
+        own = () if closed else own or self._own_mails(who.address, who.device)
         shared = () if closed else (*self._aliases(who), *site)
         got = budgets.take(t, [*starts, *own, *shared], now)
         self._must_have(t, starts, got, "too_many_starts", now)
@@ -165,6 +179,8 @@ class Limits:
         """What its mails were counted on; but never on the site's share and on what a person may have
         in all, or whoever signs in all day could empty the provider's quota."""
         c = challenge
+        if c.purpose == MOVE:
+            return self._move_mails(c.address, c.mails) if c.mails else ()
         return self._mails(c.address, c.device, units=c.mails) if c.mails else ()
 
     # ---- telling
@@ -230,6 +246,9 @@ class Limits:
     def _mails(self, address: str, device: str, units: int = 1) -> Sequence[Count]:
         windows = self.policy.mails_per_address
         return self._counts("mails", windows, device or address, units=units)
+
+    def _move_mails(self, address: str, units: int = 1) -> Sequence[Count]:
+        return self._counts("mails of moves", self.policy.mails_per_address, address, units=units)
 
     def _own_mails(self, address: str, device: str) -> Sequence[Count]:
         """The lane's, and those that one person may have over all lanes, however many were wanted."""

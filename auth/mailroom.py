@@ -160,7 +160,8 @@ class Mailroom(Office):
             bounces=bounces and row["state"] not in ("accepted", "expired"),
             late=late,
             may_retry=(over and bounces) or ((waits or over) and not late),
-            may_drop=waits,
+            # Whoever took over an admin's session would drop what tells its owner.
+            may_drop=waits and row["kind"] != MOVED,
         )
 
     def _recipient(self, kind: str, ref: str) -> str:
@@ -194,7 +195,8 @@ class Mailroom(Office):
 
     def drop(self, actor: User, id: str, source: Source) -> str:
         """Never send it."""
-        if self._find(id, "queued") is None:
+        row = self._find(id, "queued")
+        if row is None or row["kind"] == MOVED:
             return "over"
         with self.db.tx() as t:
             still_admin(t, actor)

@@ -59,6 +59,18 @@ def kept(t: Any, address: str, now: int, but: str = "") -> str:
     return str(rows[0]["user_id"]) if rows else ""
 
 
+def back(t: Any, user_id: str, address: str, now: int) -> int:
+    """The number of the first move with which this person left this address, and that may still be taken back; or 0."""
+    rows = t.q(
+        "select coalesce(min(n), 0) as n from moves where user_id = :user_id"
+        " and old_address = :address and ended_at is null and expires_at > :now",
+        user_id=user_id,
+        address=address,
+        now=now,
+    )
+    return int(rows[0]["n"])
+
+
 def end_from(t: Any, user_id: str, n: int, now: int) -> None:
     """This one can't be taken back any more, nor can those that came after it."""
     t.q(

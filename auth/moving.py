@@ -78,6 +78,9 @@ class Moving(Codes, Leaving):
             raise Refused("email_invalid")
         if address == user.address:
             raise Refused("move_same")
+        if self.policy.signup == "open" and not self._of_our_domains(address):
+            # Or one account after the other would leave them, and outlive the mailbox that it came with.
+            raise Refused("move_domain", domains=", ".join(self.policy.signup_domains))
         now = int(self.clock())
         with self.db.tx() as t:
             users.hold(t, user.id)  # of two clicks at once one begins, and the other finds it
@@ -86,7 +89,7 @@ class Moving(Codes, Leaving):
             taken = users.by_address(t, address) is not None
             free = not moves.kept(t, address, now, user.id) and not taken
             # Nobody's known browser: else a member could spend what strangers can't.
-            mail = self.limits.start(t, Person(address, "", taken, free), browser.source, now)
+            mail = self.limits.move_mail(t, Person(address, "", taken, free), browser.source, now)
             leaves = mail.sent and free
             challenge = self._asked(t, old, address, here, mail, leaves, now, browser.kind)
             kind, until = MOVE_MAIL if leaves else NO_MAIL, self.validity.mail_until(challenge)
@@ -166,11 +169,15 @@ class Moving(Codes, Leaving):
             devices.end_all(t, user.id)
             reviewers.end(t, user.id)
             id = self.keys.new_id()
-            moves.add(t, id, user.id, was.address, new, key, now, ends)
-            # With less to live the link is not worth a mail.
-            until = ends - min(DAY, self.policy.undo_seconds // 2)
-            self.send(t, MOVED, f"{id}:{browser.kind}", until)
-            self.send(t, ARRIVED, f"{user.id}:{id}", now + NOTICE_SECONDS)
+            if n := moves.back(t, user.id, new, now):
+                # Who comes back takes it back: a link at the address in between would outlive the one here.
+                moves.end_from(t, user.id, n, now)
+            else:
+                moves.add(t, id, user.id, was.address, new, key, now, ends)
+                # With less to live the link is not worth a mail.
+                until = ends - min(DAY, self.policy.undo_seconds // 2)
+                self.send(t, MOVED, f"{id}:{browser.kind}", until)
+                self.send(t, ARRIVED, f"{user.id}:{id}", now + NOTICE_SECONDS)
             kind, change = events.ADDRESS_CHANGED, f"{was.address} → {new}"
             for address in (was.address, new):  # found under both
                 self._record(t, kind, address, browser.source, user.id, change)

@@ -49,6 +49,7 @@ STATUS = {
     "session_unknown": 404,
     "user_exists": 422,
     "user_unknown": 404,
+    "not_listed": 404,
     "role_unknown": 422,
     "role_invalid": 422,
     "role_used": 422,
@@ -70,6 +71,7 @@ STATUS = {
     "review_days": 422,
     "not_admin": 403,
     "move_same": 422,
+    "move_domain": 422,
     "move_over": 410,
     "move_code_long": 422,
     "address_taken": 422,
@@ -133,7 +135,8 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
         wanted = safe_next(request.query_params.get("next"))
         if request.scope["auth"]:
             return redirect(request, wanted)
-        return HTMLResponse(pages.page("Sign in", pages.login(wanted), width="door"))
+        content = pages.login(wanted, done=request.query_params.get("done", ""))
+        return HTMLResponse(pages.page("Sign in", content, width="door"))
 
     async def create_code(request: Request) -> Response:
         email, wanted = await fields(request, "email", "next")

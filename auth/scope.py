@@ -66,6 +66,10 @@ class Scope:
     def about(self, address: str, limit: int) -> list[Event]:
         return events.about_in(self.t, self.tenant.id, address, limit)
 
+    def reach(self, since: str, before: str, look: int) -> str:
+        """As events.reach: where a look at so many ends."""
+        return events.reach_in(self.t, self.tenant.id, since, before, look)
+
     def events(self, query: str, kind: str, since: str, before: str, limit: int) -> list[Event]:
         return events.search_in(self.t, self.tenant.id, query, kind, since, before, limit)
 

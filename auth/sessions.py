@@ -186,6 +186,15 @@ def choose(t: Any, id: str, tenant: str) -> None:
     t.q("update sessions set tenant = :tenant where id = :id", id=id, tenant=tenant)
 
 
+def settle(t: Any, user_id: str, tenant: str) -> None:
+    """In browsers where this person works nowhere yet they work here from now on. Programs choose themselves."""
+    t.q(
+        "update sessions set tenant = :tenant where user_id = :user_id and tenant = '' and app = 0",
+        user_id=user_id,
+        tenant=tenant,
+    )
+
+
 def end_app(t: Any, id: str) -> bool:
     return bool(t.q("delete from sessions where id = :id and app = 1 returning id", id=id))
 

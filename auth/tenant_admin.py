@@ -66,7 +66,7 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
     async def admin_tenants(request: Request) -> Response:
         return await every(request)
 
-    @app.post(PATH, before=admin_required)
+    @app.post(PATH, before=(admin_required, confirmed))
     async def admin_add_tenant(request: Request) -> Response:
         name, email = await fields(request, "name", "email")
         user = request.scope["auth"].user
@@ -94,6 +94,7 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
         try:
             await run(act, user, id, *args, auth.source(request))
         except Refused as refused:
+            refused.facts["typed"] = args  # nobody types it twice
             return await one(request, refused)
         return redirect(request, f"{PATH}/{id}?done={done}")
 
@@ -111,7 +112,7 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
         email, role = await fields(request, "email", "role")
         if role == "admin" and not request.scope["auth"].confirmed:
             return to_confirm(request)
-        return await change(request, rules.join, email, role, done="joined")
+        return await change(request, rules.add_member, email, role, done="joined")
 
     @app.post(f"{ONE}/delete", before=(admin_required, confirmed))
     async def admin_delete_tenant(request: Request) -> Response:

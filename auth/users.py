@@ -121,7 +121,7 @@ def delete(t: Any, id: str) -> None:
 _NEVER_CAME = (
     "activated_at is null and disabled_at is null and coalesce(role, '') = 'user' and created_at < :before"
     " and not exists (select 1 from memberships m where m.user_id = users.id"
-    " and coalesce(m.role, '') = 'admin')"
+    " and m.role <> 'user')"
     " and not exists (select 1 from invitations i where i.user_id = users.id and i.state = 'open'"
     " and i.expires_at > :now)"
     " and not exists (select 1 from reviewers r where r.user_id = users.id and r.expires_at > :now)"

@@ -175,10 +175,10 @@ def fill_two_weeks(path: Path) -> None:
                     )
                 if day < 7:
                     state = chance.choices(["accepted", "expired", "dead"], [95, 3, 2])[0]
-                    row = (f"{at * 1000:012x}{id}", state, at, at + 900, at)
+                    row = (f"{at * 1000:012x}{id}", state, at, at + 900, at, 1)
                     db.execute(
-                        "insert into outbox (id, kind, ref, state, created_at, not_after, next_at)"
-                        " values (?, 'code', 'x', ?, ?, ?, ?)",
+                        "insert into outbox (id, kind, ref, state, created_at, not_after, next_at, tries)"
+                        " values (?, 'code', 'x', ?, ?, ?, ?, ?)",
                         row,
                     )
 

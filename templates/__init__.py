@@ -41,8 +41,8 @@ class Templates(Layout):
         self._road = road() if mail == "console" else ""
         self.mailbox = MailboxPages(self)
 
-    def login(self, next_path, address="", refused=None):
-        return pages.login(next_path, address, refused, self._off or self._road)
+    def login(self, next_path, address="", refused=None, done=""):
+        return pages.login(next_path, address, refused, self._off or self._road, done)
 
     def code(self, pending, refused=None, notice=""):
         drawn = pages.code(pending, refused, notice, self.app_name, self._off)

@@ -6,7 +6,7 @@ from zoneinfo import available_timezones
 from fasthtml.common import *
 
 from templates.layout import Safe, alert, post
-from templates.pages import NOTHING, moment, refused_alert
+from templates.pages import NOTHING, moment, paste_hint, refused_alert
 from templates.words import ACCOUNT_DONE, duration, written
 
 PATH = "/account"
@@ -22,7 +22,7 @@ def account(own, caller, done="", refused=None, place="", typed=""):
         Dl(
             Dt("Address"),
             Dd(Bdi(own.user.address)),
-            Dt("Role"),
+            Dt("Role on the site"),
             Dd(own.user.role),
             *here(caller),
             Dt("Here since"),
@@ -36,7 +36,9 @@ def account(own, caller, done="", refused=None, place="", typed=""):
         H2("Where you are signed in"),
         places(own),
         H2("Organisations"),
-        organisations(own.memberships, caller) if own.memberships else NOTHING,
+        organisations(own.memberships, caller)
+        if own.memberships
+        else P("You are in none.", cls="soft"),
         P(A("Your invitations", href="/invitations")),
         H2("Your data"),
         data(),
@@ -333,9 +335,10 @@ def undo(refused=None):
                     autocapitalize="off",
                     autocorrect="off",
                     spellcheck="false",
-                    aria_describedby="what code-error",
+                    aria_describedby="what paste code-error",
                     data_fragment=True,
                 ),
+                paste_hint(),
             ),
             Button("Undo the change", id="undo-btn"),
             **post(
@@ -368,9 +371,9 @@ def confirm(address, next_path):
     return (
         H1("Is it you?"),
         P(
-            "Before we do that, we send a code to ",
+            "Nothing has changed yet. We send a code to ",
             Strong(Bdi(address)),
-            ". Enter it, and go on where you were. For 15 minutes we do not ask again.",
+            ". Enter it, then do it once more. For 15 minutes we do not ask again.",
         ),
         Form(
             Input(type="hidden", name="email", value=address),

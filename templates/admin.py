@@ -134,8 +134,12 @@ def add_form(page, refused):
             ),
             place(page),
             Button("Add"),
-            P(A("Add many at once", href="/admin/people/import"), cls="hint"),
             **post("/admin/people", "#people", hx_swap="outerHTML", novalidate=True),
+        ),
+        P(
+            "They get no mail about it: tell them. ",
+            A("Add many at once", href="/admin/people/import"),
+            cls="hint",
         ),
         cls="add",
         open=here,
@@ -212,7 +216,7 @@ def day(user, zone):
 def state_pill(user):
     if user.disabled_at is not None:
         return DISABLED
-    return ACTIVE if user.activated_at else INVITED
+    return ACTIVE if user.activated_at else NEW
 
 
 def bounce_pill():
@@ -224,7 +228,7 @@ def acts(user, page, caller):
     if user.id == caller.user.id:
         return YOU
     known = {"id": user.id, "address": user.address, "list": urlencode(page.here)}
-    change = CHANGE(**known, options=role_options(tuple(page.roles), user.role))
+    change = CHANGE(**known, role=user.role, options=role_options(tuple(page.roles), user.role))
     return Safe(change + (DISABLE if user.disabled_at is None else ENABLE)(**known))
 
 
@@ -256,6 +260,8 @@ CHANGE = act(
     "role",
     Select("⟦options⟧", name="role", aria_label="Role of ⟦address⟧"),
     Button("Change", cls="plain", aria_label="Change the role of ⟦address⟧"),
+    # It names the role that they have: which one was chosen, no attribute can say.
+    hx_confirm="Change the role of ⟦address⟧, who is ⟦role⟧ now? Whoever is admin runs the whole site.",
 )
 ENABLE = act("enable", Button("Enable", cls="plain", aria_label="Enable ⟦address⟧"))
 DISABLE = act(
@@ -265,7 +271,7 @@ DISABLE = act(
 )
 DAY = Still(Time("⟦day⟧", datetime="⟦at⟧"))
 YOU = Still(Span("you", cls="soft"))()
-ACTIVE, INVITED = Still(Span("active", cls="pill ok"))(), Still(Span("invited", cls="pill"))()
+ACTIVE, NEW = Still(Span("active", cls="pill ok"))(), Still(Span("new", cls="pill"))()
 DISABLED = Still(Span("disabled", cls="pill bad"))()
 BOUNCES = Still(
     Span("mail bounces", cls="pill bad", title="Mail to this address is held back for a day")

@@ -290,7 +290,7 @@ def fit_for_mail(name):
         return False
     letters = all(c in " -–'’&.,()" or unicodedata.category(c)[0] in "LMN" for c in name)
     # A dot inside a word makes a domain of it; many digits are a phone number or look like a code.
-    return letters and not re.search(r"\.\S|\d{5}|www|https?\b", name, re.IGNORECASE)
+    return letters and not re.search(r"\.\S|\d{5}|(?:\d\W*){6}|www|https?\b", name, re.IGNORECASE)
 
 
 def _sheet(title, preview, *content):

@@ -15,7 +15,7 @@ _OUTCOMES = {
     "known": ("is here already, stays as it is", "was here already", False),
     "member": ("is in it already", "was in it already", False),
     "waiting": ("is invited already", "was invited already", False),
-    "twice": ("stands further up already", "stood further up already", False),
+    "twice": ("twice in this list", "twice in this list", False),
 }
 _FILE = {"enctype": "multipart/form-data"}
 
@@ -35,7 +35,7 @@ def import_page(tenants, roles, typed, refused=None):
         P(A("People", href="/admin"), cls="back"),
         H1("Add many people"),
         refused_alert(refused),
-        P("Nothing happens before you have seen what would.", cls="soft"),
+        P("You see first what would happen; nothing is done before you agree.", cls="soft"),
         Form(
             Label("Addresses, one a line", _for="text"),
             Textarea(

@@ -76,7 +76,7 @@ def invite_form(page, here, refused):
 def nobody():
     return Div(
         P("Nobody is invited at the moment."),
-        P("Who has accepted is in the list of people."),
+        P("Whoever has accepted is among the members."),
         cls="empty",
     )
 

@@ -71,10 +71,22 @@ class MailboxPages:
             ),
             seen(message) if letter.html else "",
             H2("As text"),
-            Pre(letter.text.strip(), cls="paper", tabindex="0", aria_label="Text of the mail"),
+            Pre(
+                letter.text.strip(),
+                cls="paper",
+                tabindex="0",
+                role="region",
+                aria_label="Text of the mail",
+            ),
             Details(
                 Summary("Headers and source"),
-                Pre(source(message), cls="paper", tabindex="0", aria_label="Source of the mail"),
+                Pre(
+                    source(message),
+                    cls="paper",
+                    tabindex="0",
+                    role="region",
+                    aria_label="Source of the mail",
+                ),
             ),
         )
 

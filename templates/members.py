@@ -18,13 +18,13 @@ def tenant_page(page, caller, done="", refused=None):
     return Div(
         P(A("Organisations", href=PATH), cls="back") if caller.is_admin else NOTHING,
         H1(page.tenant.name),
-        refused_alert(refused),
+        NOTHING if in_join(refused) else refused_alert(refused),
         NOTHING if refused else said(done),
         tiles(page.figures),
         Div(
             search_form(page, path),
             Div(
-                A("Invitations", href=f"{path}/invitations", cls="button plain"),
+                A("Invite somebody", href=f"{path}/invitations", cls="button"),
                 A("Audit", href=f"{path}/audit", cls="button plain"),
                 cls="keys",
             ),
@@ -35,7 +35,7 @@ def tenant_page(page, caller, done="", refused=None):
             paging(page, path, {"q": page.query, "sort": page.sort}),
             id="members-list",  # what the search replaces
         ),
-        join(page, path) if caller.is_admin else NOTHING,
+        join(page, path, refused) if caller.is_admin else NOTHING,
         H2("Name"),
         Form(
             Label("Name of the organisation", _for="name", cls="vh"),
@@ -112,16 +112,27 @@ def nobody(page, path):
     return Div(P(words), P(A("Show all members", href=path)), cls="empty")
 
 
-def join(page, path):
+def in_join(refused):
+    """Is this about what was typed into "Add somebody"?"""
+    return bool(refused) and len(refused.facts.get("typed", ())) == 2
+
+
+def join(page, path, refused):
     """Without an invitation: for who sees all people anyway."""
+    here = in_join(refused)
+    email, role = refused.facts["typed"] if here else ("", "user")
     form = Form(
+        refused_alert(refused) if here else NOTHING,
         Div(
             Label("Address", _for="email"),
-            Input(id="email", name="email", type="email", autocomplete="off"),
+            Input(id="email", name="email", type="email", value=email[:320], autocomplete="off"),
         ),
-        Div(Label("Role here", _for="role"), role_select(page.roles, "user", id="role")),
+        Div(Label("Role here", _for="role"), role_select(page.roles, role, id="role")),
         Button("Add"),
-        P("Somebody who is in the list of people already.", cls="hint"),
+        P(
+            "Only people who are here already, at once and without a mail. Others: invite them.",
+            cls="hint",
+        ),
         **post(f"{path}/members", "#tenant", hx_swap="outerHTML", novalidate=True),
         cls="card stack",
     )
@@ -134,7 +145,7 @@ def the_end(path):
         P("Its people stay, without it. We ask once more.", cls="hint"),
         **post(f"{path}/delete"),
     )
-    return H2("The end"), form
+    return H2("Delete"), form
 
 
 # ---- one of its people
@@ -158,7 +169,7 @@ def member_page(page, caller, done="", refused=None):
         P("It counts in this organisation only.", cls="hint"),
         H2("What happened here"),
         latest(page, caller),
-        H2("The end"),
+        H2("Leave" if itself(member, caller) else "Remove"),
         Form(
             Button("Leave" if itself(member, caller) else "Remove from here", cls="danger"),
             P("The account stays. We ask once more.", cls="hint"),

@@ -65,17 +65,23 @@ def add_form(refused):
                 Input(id="new-name", name="name", value=name[:320], autocomplete="off"),
             ),
             Div(
-                Label("Address of who runs it", _for="new-email"),
+                Label("Email address of its first admin", _for="new-email"),
                 Input(
                     id="new-email",
                     name="email",
                     type="email",
                     value=email[:320],
                     autocomplete="off",
+                    aria_describedby="first-admin",
                 ),
             ),
             Button("Add"),
             **post(PATH, "#tenants", hx_swap="outerHTML", novalidate=True),
+        ),
+        P(
+            "The first admin: somebody in the list of people; you may take your own address.",
+            id="first-admin",
+            cls="hint",
         ),
         cls="add",
         open=bool(here),
@@ -97,11 +103,11 @@ def tenants_table(page):
 
 
 def nobody(query):
-    words = f"No organisation’s name holds “{query}”." if query else "There is none yet."
+    words = f"No organisation’s name holds “{query}”." if query else "No organisation yet."
     road = (
         A("Show all", href=PATH)
         if query
-        else "Where people of one place should see only their own."
+        else "Make one for each group of people that should see only its own members."
     )
     return Div(P(words), P(road), cls="empty")
 

@@ -39,12 +39,15 @@ _LOGIN = Still(
 )
 
 
-def login(next_path, address="", refused=None, note=""):
+def login(next_path, address="", refused=None, note="", done=""):
     """The way in. After a refusal the focus is on what is wrong, and what was typed is still there."""
     state = Safe(' aria-invalid="true"' if refused else " autofocus")
-    shown = P(note, cls="alert note") if note else NOTHING
+    shown = (
+        alert("Your account is deleted.", kind="ok", focus=False) if done == "deleted" else NOTHING,
+        P(note, cls="alert note") if note else NOTHING,
+    )
     return _LOGIN(
-        note=shown,
+        note=Safe("".join(map(draw, shown))),
         alert=refused_alert(refused),
         next_path=next_path,
         address=address[:320],
@@ -220,6 +223,11 @@ def code_over(address, next_path, refused, title="Enter your code"):
 
 
 # ---- the mailed link
+def paste_hint():
+    """For browsers without scripts: app.js fills the field, and hides both."""
+    return P("Copy the whole link out of the email and paste it here.", id="paste", cls="hint")
+
+
 _LINK = Still(
     H1("⟦title⟧"),
     P("⟦what⟧", id="what", cls="soft"),
@@ -232,8 +240,9 @@ _LINK = Still(
             Safe(
                 '<input id="token" name="token" type="text" dir="ltr" autocomplete="off"'
                 ' autocapitalize="off" autocorrect="off" spellcheck="false"'
-                ' aria-describedby="what code-error" data-fragment>'
+                ' aria-describedby="what paste code-error" data-fragment>'
             ),
+            paste_hint(),
         ),
         Button("⟦button⟧", id="link-btn"),
         **post("/link", "#door", id="link_form", novalidate=True, hx_disabled_elt="#link-btn"),
@@ -314,9 +323,7 @@ _DASHBOARD = Still(
         **post("/logout_everywhere"),
     ),
 )
-_ADMIN_ROAD = Safe(
-    to_xml(P(A("Admin: people and roles", href="/admin", cls="button")), indent=False)
-)
+_ADMIN_ROAD = Safe(to_xml(P(A("Admin pages", href="/admin", cls="button")), indent=False))
 
 
 def dashboard(caller):

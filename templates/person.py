@@ -21,7 +21,9 @@ def person(page, caller, done="", refused=None, bounces=False):
         P(A("People", href="/admin"), cls="back"),
         H1(user.name or Bdi(user.address)),
         refused_alert(refused),
-        alert("Done.", said, kind="ok") if said and not refused else NOTHING,
+        alert("Done.", said.format(address=user.address), kind="ok")
+        if said and not refused
+        else NOTHING,
         facts(page, caller, bounces),
         H2("Signed in"),
         places(page, caller, path),
@@ -36,11 +38,10 @@ def person(page, caller, done="", refused=None, bounces=False):
 
 def facts(page, caller, bounces):
     user, zone = page.user, caller.timezone
-    known = f"{page.browsers} of their browsers" if page.browsers else "none of their browsers"
     return Dl(
         Dt("Address"),
         Dd(Bdi(user.address), " ", bounce_pill() if bounces else NOTHING),
-        Dt("Role"),
+        Dt("Role on the site"),
         Dd(Span(user.role, cls="pill")),
         Dt("State"),
         Dd(state_pill(user)),
@@ -48,15 +49,15 @@ def facts(page, caller, bounces):
         Dd(moment(user.created_at, zone)),
         Dt("Last sign-in"),
         Dd(moment(user.signed_in_at, zone)),
-        Dt("Known here"),
-        Dd(known),
+        Dt("Known browsers"),
+        Dd(f"{page.browsers:,}" if page.browsers else "none"),
         cls="facts card",
     )
 
 
 def places(page, caller, path):
     if not page.places:
-        return P("Nowhere.", cls="soft")
+        return P("Not signed in anywhere.", cls="soft")
     names = ("Device", "Network", "Signed in", "Last used", "Actions")
     head = Thead(Tr(*[Th(name, scope="col") for name in names]))
     rows = [place_row(place, page, caller, path) for place in page.places]
@@ -121,7 +122,7 @@ def latest(page, caller):
 
 def the_end(path):
     return Div(
-        H2("The end"),
+        H2("Delete"),
         Form(
             Button("Delete this person", cls="danger"),
             P("With their sign-ins and memberships. We ask once more.", cls="hint"),

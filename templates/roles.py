@@ -17,9 +17,9 @@ def roles_page(roles, done="", refused=None):
     return Div(
         H1("Roles"),
         P(
-            "What a role may do is in the app’s pages. ",
+            "A role opens the pages that ask for it. ",
             Code("admin"),
-            " runs the site, or one organisation.",
+            " runs the site, or, given inside an organisation, that one.",
             cls="soft",
         ),
         refused_alert(refused),

@@ -74,6 +74,10 @@ REFUSALS = {
     "session_unknown": ("That sign-in has ended already.", "Nothing was changed."),
     "user_exists": ("{address} is there already.", "Search for it in the list."),
     "user_unknown": ("There is no such person here.", "Nothing was changed."),
+    "not_listed": (
+        "{address} is not in the list of people.",
+        "Add them under People first, or invite them.",
+    ),
     "role_unknown": ("There is no such role.", "Choose one from the list."),
     "role_invalid": (
         "That can't be the name of a role.",
@@ -100,7 +104,10 @@ REFUSALS = {
         "There are many open invitations already.",
         "Take some back, or wait until they are accepted.",
     ),
-    "member_already": ("{address} is in it already.", "Nothing was changed."),
+    "member_already": (
+        "{address} is in it already.",
+        "Nothing was changed. Their role is changed on their own page in the list.",
+    ),
     "too_many_invitations": (
         "There were many invitations today.",
         "Try again in {retry_after}.",
@@ -120,6 +127,7 @@ REFUSALS = {
     ),
     "review_days": ("That is too long, or no time at all.", "Use 1 to {most_days} days."),
     "last_admin": ("That is the last active admin.", "Make somebody else an admin first."),
+    "move_domain": ("Only addresses of {domains} can be used here.", "Enter one of these."),
     "move_same": ("That is your address already.", "Enter the one that you want instead."),
     "move_over": (
         "No change of your address is under way here.",
@@ -152,7 +160,7 @@ REFUSALS = {
 }
 
 DONE = {
-    "added": "{address} can sign in now.",
+    "added": "{address} can sign in now. They get no mail about it: tell them.",
     "role": "{address} has a new role. It counts from their next click.",
     "disabled": "{address} is disabled and signed out everywhere.",
     "enabled": "{address} can sign in again.",
@@ -182,7 +190,7 @@ PEOPLE_SORTS = {
 
 PERSON_DONE = {
     "ended": "That sign-in has ended.",
-    "signed_out": "They are signed out everywhere.",
+    "signed_out": "{address} is signed out everywhere.",
 }
 
 ROLE_DONE = {"saved": "The role is saved.", "deleted": "The role is deleted."}
@@ -233,7 +241,7 @@ EVENTS = {
     "tenant_renamed": "Organisation renamed",
     "tenant_deleted": "Organisation deleted",
     "member_added": "Joined an organisation",
-    "member_removed": "Left an organisation",
+    "member_removed": "Out of an organisation",
     "invitation_sent": "Invitation sent",
     "invitation_accepted": "Invitation accepted",
     "invitation_declined": "Invitation declined",

@@ -3,11 +3,11 @@
 import re
 
 import pytest
-from bs4 import BeautifulSoup
 
 from auth import role_required, signed_in
 from auth.events import Source
 from tests.conftest import ADMIN
+from tests.reading import soup
 
 ADA, BOB = "ada@example.org", "bob@example.org"
 IPHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) Version/18.0 Safari/604.1"
@@ -18,11 +18,6 @@ def own(house, ada):
     door = house.door()
     door.sign_in(ADA)
     return door
-
-
-def soup(answer):
-    assert answer.status_code == 200, answer.text
-    return BeautifulSoup(answer.text, "html5lib")
 
 
 def ends(door):
@@ -242,7 +237,11 @@ def test_an_account_is_deleted_after_one_more_question(house, own):
     app.sign_in(ADA)
     assert "can’t be undone" in own.post("/account/delete").text and own.signed_in
     answer = own.post("/account/delete", sure="yes")
-    assert answer.headers["location"] == "/login" and not own.cookie("session")
+    assert answer.headers["location"] == "/login?done=deleted" and not own.cookie("session")
+    said = soup(own.get("/login?done=deleted")).select_one(".alert[role=status]")
+    assert said.get_text(strip=True) == "Your account is deleted."
+    for url in ("/login", "/login?done=Your+bank+is+closed"):
+        assert soup(own.get(url)).select(".alert") == []
     assert not own.signed_in and not app.signed_in and app.refresh().status_code == 401
     assert house.rows("devices") == [] and kinds(house).count("user_deleted") == 1
     # The same address, added again, is somebody new.

@@ -8,23 +8,15 @@ from pathlib import Path
 
 import apsw
 import pytest
-from bs4 import BeautifulSoup
 
 from auth import events
 from auth.events import Source
 from templates.audit import harmless
 from templates.words import EVENTS
 from tests.conftest import ADMIN
+from tests.reading import rows, soup
 
 ADA = "ada@example.org"
-
-
-def rows(answer):
-    assert answer.status_code == 200
-    page = BeautifulSoup(answer.text, "html5lib")
-    return [
-        [td.get_text(" ", strip=True) for td in tr.find_all("td")] for tr in page.select("tbody tr")
-    ]
 
 
 def lines(answer):
@@ -47,11 +39,11 @@ def test_what_happened_is_there_newest_first_and_by_name(house, admin, ada):
     door.sign_in(ada)
     house.clock.advance(60)
     door.post("/logout")
-    found = [row[1:4] for row in rows(admin.get("/admin/audit"))]
+    found = [row[1:4] for row in rows(soup(admin.get("/admin/audit")))]
     assert found[0] == ["Signed out", ADA, "themselves"]
     assert found[1] == ["Signed in", ADA, "themselves"]
     assert ["Asked for a code", ADA, ""] in found and ["Person added", ADA, ""] in found
-    assert "192.0.2.0/24" in rows(admin.get("/admin/audit"))[0]
+    assert "192.0.2.0/24" in rows(soup(admin.get("/admin/audit")))[0]
 
 
 def test_it_is_searched_by_address_kind_and_time(house, admin):
@@ -62,7 +54,7 @@ def test_it_is_searched_by_address_kind_and_time(house, admin):
     house.add("carol@example.org")
 
     def about(**wanted):
-        return {row[2] for row in rows(admin.get("/admin/audit", params=wanted))}
+        return {row[2] for row in rows(soup(admin.get("/admin/audit", params=wanted)))}
 
     assert about(q="BOB", days="30") == {"bob@example.org"}
     assert about(q="a_b", days="all") == {"a_b@example.org"}
@@ -83,9 +75,9 @@ def test_it_is_turned_page_by_page(house, admin):
     seen, path = [], "/admin/audit?kind=user_created"
     for size in (50, 50, 30):
         answer = admin.get(path)
-        seen += [row[2] for row in rows(answer)]
-        assert len(rows(answer)) == size
-        older = BeautifulSoup(answer.text, "html5lib").find("a", rel="next")
+        seen += [row[2] for row in rows(soup(answer))]
+        assert len(rows(soup(answer))) == size
+        older = soup(answer).find("a", rel="next")
         path = older and older["href"]
     assert path is None
     assert seen == [f"p{n:03}@example.org" for n in reversed(range(130))]
@@ -113,7 +105,7 @@ def test_it_is_downloaded_as_csv_and_that_is_an_event(house, admin):
     ]
     assert len(found) == 1201 and len({line[3] for line in found[1:]}) == 1200
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", found[1][0])
-    assert rows(admin.get("/admin/audit"))[0][1:4] == ["Data downloaded", ADMIN, "themselves"]
+    assert rows(soup(admin.get("/admin/audit")))[0][1:4] == ["Data downloaded", ADMIN, "themselves"]
     assert admin.get("/admin/audit.csv").status_code == 405  # reading changes nothing
 
 
@@ -138,7 +130,7 @@ def test_nothing_in_it_is_html(house, admin):
     events.record(house.db, "f" * 32, int(house.clock()), "user_created", evil, Source(), "", evil)
     answer = admin.get("/admin/audit", params={"q": "<script>"})
     assert "<script>alert" not in answer.text and "<img" not in answer.text
-    assert rows(answer)[0][2] == evil
+    assert rows(soup(answer))[0][2] == evil
 
 
 def test_every_kind_has_a_name_and_is_written_somewhere():
@@ -155,9 +147,9 @@ def test_who_did_it_is_told_after_they_are_gone(house, admin, ada):
     door = house.door()
     door.sign_in(eve.address)
     door.post("/admin/people", email="bob@example.org")
-    assert [r[3] for r in rows(admin.get("/admin/audit?q=bob"))] == [eve.address]
+    assert [r[3] for r in rows(soup(admin.get("/admin/audit?q=bob")))] == [eve.address]
     house.auth.people.delete(None, eve.id, Source())
-    assert [r[3] for r in rows(admin.get("/admin/audit?q=bob"))] == [eve.id]
+    assert [r[3] for r in rows(soup(admin.get("/admin/audit?q=bob")))] == [eve.id]
 
 
 def test_a_busy_database_gives_no_half_a_file(house, admin, tmp_path):

@@ -327,6 +327,8 @@ def invited(organisation):
         "日本語学校",
         "हिन्दी केंद्र",
         "Class of 2026",
+        "TSV 1860 München",
+        "Haus 12 – 34",
         "A" * 60,
         "Inc.",
     ],
@@ -349,6 +351,9 @@ def test_an_invitation_names_the_organisation(name):
         *(
             "Call 0800 12345",
             "Code 482913",
+            "Your code is 48 29 13",
+            "Code 482-913 for you",
+            "Call 0800 123 4567",
             "<b>evil</b>",
             "a=b",
             "{app_name}",

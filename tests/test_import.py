@@ -8,12 +8,12 @@ import sys
 import pytest
 
 from auth.events import Source
-from auth.importing import MAX_FORM, decoded, read
+from auth.importing import MAX_FORM, MAX_ROWS, decoded, read
 from auth.policy import Refused
 from tests.conftest import ADMIN, environment
+from tests.reading import entered, rows, soup
 from tests.serving import ROOT
-from tests.test_invitations import entered, mails, members
-from tests.test_tenant_admin import rows, soup
+from tests.test_invitations import mails, members
 
 PATH = "/admin/people/import"
 ADA, BOB, CAT = "ada@example.org", "bob@example.org", "cat@example.org"
@@ -165,7 +165,7 @@ def test_a_list_from_first_to_last(house, admin):
         ("3", BOB, "Bob", "user", "will be added"),
         ("4", "known@example.org", "Somebody else", "editor", "is here already, stays as it is"),
         ("5", "nonsense", "Nobody", "user", "We can’t send mail to that"),
-        ("6", ADA, "Ada once more", "user", "stands further up already"),
+        ("6", ADA, "Ada once more", "user", "twice in this list"),
         ("7", CAT, "Cat", "emperor", "There is no such role"),
         ("8", "dan@example.org", "Dan", "user", "will be added"),
     ]
@@ -177,7 +177,7 @@ def test_a_list_from_first_to_last(house, admin):
         "added": 3,
         "was here already": 1,
         "We can’t send mail to that": 1,
-        "stood further up already": 1,
+        "twice in this list": 1,
         "There is no such role": 1,
     }
     assert people(house) == {
@@ -452,7 +452,7 @@ def test_by_command_what_was_not_done_is_told(manage, build):
         "1 added",
         "1 We can’t send mail to that",
         "1 There is no such role",
-        "1 stood further up already",
+        "1 twice in this list",
     ]
     assert set(people(house)) == {ADA}
     for words, says in (
@@ -472,3 +472,8 @@ def test_a_thousand_by_command(manage, build):
     # No progress is drawn where nobody looks.
     assert (status, out, error) == (0, "1000 added\n", "")
     assert len(people(house)) == 1_000
+    # A list may be longer than what a page takes.
+    again = f"{ADA}\n" * (MAX_ROWS + 1)
+    status, out, error = manage("import-users", "-", "--dry-run", given=again)
+    assert (status, error) == (0, "")
+    assert out == f"1 will be added\n{MAX_ROWS} twice in this list\n"

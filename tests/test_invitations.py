@@ -3,14 +3,12 @@
 import re
 
 import pytest
-from bs4 import BeautifulSoup
 
 from auth import moves
 from auth.events import Source
-from auth.policy import Refused
 from tests.conftest import ADMIN, BASE_URL
+from tests.reading import entered, refused, rows, soup
 from tests.serving import together
-from tests.test_tenant_admin import rows, soup
 
 ADA, BOB, CAT = "ada@example.org", "bob@example.org", "cat@example.org"
 WEEK = 7 * 86400
@@ -31,20 +29,6 @@ def path(club):
 def boss(house, club):
     """A browser in which Ada is signed in, and works in her club."""
     return entered(house, ADA)
-
-
-def entered(house, address):
-    door = house.door()
-    door.sign_in(address)
-    return door
-
-
-def refused(act, *given):
-    try:
-        act(*given)
-    except Refused as no:
-        return no.reason
-    return "done"
 
 
 def one(house, state="open"):
@@ -434,6 +418,6 @@ def test_taken_back_and_accepted_at_once_is_one_of_both(build):
 def test_parsers_agree_that_every_form_works_without_scripts(house, path, boss):
     boss.post(path, email=BOB, role="user")
     for door, page in ((boss, path), (entered(house, BOB), "/invitations")):
-        found = BeautifulSoup(door.get(page).text, "html5lib").find(id="invitations")
+        found = soup(door.get(page)).find(id="invitations")
         for form in found.find_all("form"):
             assert form["method"] == "post" and form["action"] == form["hx-post"]

@@ -205,3 +205,12 @@ def test_E15_every_reason_that_is_told_is_a_reason_of_the_rules():
     # Whatever is refused as wrong, used, ended or too much is told; what asks to wait, or to type better, is not.
     told = {r for r in ANSWERS if ANSWERS[r][0] in (401, 429)} - {"token_invalid"}
     assert told <= set(FAILED)
+
+
+def test_what_was_raised_forges_no_line_either():
+    try:
+        raise ValueError(f"no such thing: {EVIL}")
+    except ValueError as error:
+        text = Text().format(record("it failed", exc_info=(ValueError, error, error.__traceback__)))
+    assert not [line for line in text.splitlines() if line.startswith("2026-11-21T00")]
+    assert "\x1b" not in text and "signed in" in text and '  File "' in text

@@ -17,6 +17,7 @@ import pytest
 from auth.testing import Mailbox
 from tests.certificates import Authority
 from tests.faults.chaos import DROP, HANG, Chaos
+from tests.faults.conftest import chaos
 from tests.serving import free_port, together
 from tests.sink import Sink, parsed
 from utils import remedies
@@ -37,6 +38,8 @@ from utils.replies import classify, kept, refused
 from utils.resend import Resend
 from utils.settings import check
 from utils.smtp import Patience, verified
+
+__all__ = ["chaos"]  # a fixture
 
 ADA = "ada@example.org"
 LOGIN = ("robot@example.com", "app-password-1")
@@ -70,12 +73,6 @@ def fault_of(act, *given):
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory):
     return Authority(tmp_path_factory.mktemp("ca"))
-
-
-@pytest.fixture
-def chaos():
-    with Chaos() as running:
-        yield running
 
 
 # ---- an HTTPS provider of ours

@@ -108,13 +108,15 @@ def test_doctor_finds_nothing(manage, sink):
 def test_doctor_finds_what_is_wrong(manage, sink):
     status, out, error = manage("doctor", SECRET_KEY="tiny", CODE_LENGTH="3")
     assert status == 1 and "SECRET_KEY" in out and "CODE_LENGTH" in out and "doctor again" in error
-    port = str(sink.port)
-    lost = {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}
-    status, out, error = manage("doctor", SMTP_PORT=port, **lost)
-    assert status == 1 and error.startswith("DATABASE_URL") and "good  mail" in out
-    status, out, error = manage("doctor", SMTP_PORT=port, ADMIN_EMAILS="")
+    status, out, error = manage("doctor", SMTP_PORT=str(sink.port), ADMIN_EMAILS="")
     assert status == 1 and error.startswith("ADMIN_EMAILS") and "add-user" in out
-    status, out, error = manage("doctor", SMTP_PORT=str(free_port()), **lost)
+
+
+def test_doctor_finds_a_database_that_is_not_there(post, sink):
+    lost = {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}
+    status, out, error = post("doctor", SMTP_PORT=str(sink.port), **lost)
+    assert status == 1 and error.startswith("DATABASE_URL") and "good  mail" in out
+    status, out, error = post("doctor", SMTP_PORT=str(free_port()), **lost)
     assert status == 1 and error.startswith("DATABASE_URL, mail") and len(error.splitlines()) == 1
 
 

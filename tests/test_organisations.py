@@ -5,6 +5,7 @@ import pytest
 from auth import Refused
 from auth.events import Source
 from tests.conftest import ADMIN
+from tests.reading import refused
 from tests.serving import together
 from tests.test_manage import commands
 
@@ -39,12 +40,6 @@ def told(house, *kinds):
     return [(e["kind"], e["subject"], e["detail"]) for e in events if e["kind"] in kinds]
 
 
-def refused(act, *given):
-    with pytest.raises(Refused) as caught:
-        act(*given)
-    return caught.value.reason
-
-
 # ---- the rules
 def test_an_organisation_begins_with_an_admin(house, rules):
     club = rules.create(None, "  Chess club ", "Ada@Example.org", Source())
@@ -62,8 +57,12 @@ def test_a_name_is_one_line_of_text(house, rules, name):
 
 
 def test_without_a_person_there_is_no_organisation(house, rules):
-    for address in ("nobody@example.org", "nonsense", ""):
-        assert refused(rules.create, None, "Chess club", address, Source()) == "user_unknown"
+    for address, reason in (
+        ("nobody@example.org", "not_listed"),
+        ("nonsense", "email_invalid"),
+        ("", "email_missing"),
+    ):
+        assert refused(rules.create, None, "Chess club", address, Source()) == reason
     assert house.rows("tenants") == [] and told(house, "tenant_created") == []
 
 
@@ -149,7 +148,7 @@ def test_what_is_not_there_is_refused(house, rules, club):
         assert refused(rules.leave, None, id, ADA, Source()) == "tenant_unknown"
         assert refused(rules.delete, None, id, Source()) == "tenant_unknown"
     assert refused(rules.join, None, club.id, BOB, "emperor", Source()) == "role_unknown"
-    assert refused(rules.join, None, club.id, "no@example.org", "user", Source()) == "user_unknown"
+    assert refused(rules.join, None, club.id, "no@example.org", "user", Source()) == "not_listed"
     assert refused(rules.leave, None, club.id, BOB, Source()) == "user_unknown"  # no member
     assert roles(house, club.id) == {ADA: "admin"}
 
@@ -250,9 +249,9 @@ def test_what_cant_be_done_is_one_line_and_exit_1(manage, build):
     id = house.auth.organisations.create(None, "Chess club", ADA, Source()).id
     for words, says in (
         (("add-tenant", "Go club"), "Missing option"),
-        (("add-tenant", "Go club", "--admin", "nobody@example.org"), "no such person"),
+        (("add-tenant", "Go club", "--admin", "nobody@example.org"), "not in the list of people"),
         (("join", "0" * 32, ADA), "no such organisation"),
-        (("join", id, "nobody@example.org"), "no such person"),
+        (("join", id, "nobody@example.org"), "not in the list of people"),
         (("join", id, ADA, "--role", "emperor"), "no such role"),
         (("leave", id, ADA), "last admin"),
     ):
@@ -260,3 +259,18 @@ def test_what_cant_be_done_is_one_line_and_exit_1(manage, build):
         assert (status, out) == (1, "") and says in error, error
         assert len(error.splitlines()) == 1
     assert roles(house, id) == {ADA: "admin"} and len(house.rows("tenants")) == 1
+
+
+def test_whoever_comes_into_their_first_one_works_there_at_once(house, rules):
+    browser = house.door()
+    browser.sign_in(BOB)
+    club = rules.create(None, "Chess club", ADA, HERE)
+    rules.join(None, club.id, BOB, "user", HERE)
+    assert "Chess club" in browser.get("/dashboard").text
+    # The second one is theirs to choose.
+    other = rules.create(None, "Go club", BOB, HERE)
+    assert "Chess club" in browser.get("/dashboard").text
+    browser.post("/account/tenant", tenant="")
+    rules.leave(None, club.id, BOB, HERE)
+    rules.join(None, club.id, BOB, "user", HERE)
+    assert "Chess club" not in browser.get("/dashboard").text and other.id != club.id

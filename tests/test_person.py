@@ -3,10 +3,10 @@
 import re
 
 import pytest
-from bs4 import BeautifulSoup
 
 from auth.events import Source
 from tests.conftest import ADMIN
+from tests.reading import soup
 
 ADA, BOB = "ada@example.org", "bob@example.org"
 
@@ -14,11 +14,6 @@ ADA, BOB = "ada@example.org", "bob@example.org"
 @pytest.fixture
 def path(house, ada):
     return f"/admin/people/{house.auth.people.by_address(ADA).id}"
-
-
-def soup(answer, status=200):
-    assert answer.status_code == status, answer.text
-    return BeautifulSoup(answer.text, "html5lib")
 
 
 def ends(page):
@@ -47,7 +42,7 @@ def test_the_list_leads_to_the_page_that_says_it_all(house, admin, path):
     assert page.h1.get_text() == ADA
     for words in ("active", "An app", "192.0.2.0/24", "Chess club", "Signed in", "Person added"):
         assert words in text, words
-    assert "1 of their browsers" in text and len(ends(page)) == 2
+    assert "Known browsers 1" in text and len(ends(page)) == 2
 
 
 def test_one_sign_in_is_ended_and_then_all(house, admin, path):

@@ -10,6 +10,7 @@ from auth import Refused
 from auth.events import Source
 from auth.known import Browser
 from tests.conftest import ADMIN
+from tests.reading import refused
 from tests.test_api import problem
 from tests.test_manage import commands
 
@@ -41,12 +42,6 @@ def enters(house, code, client=INSIDE, address=TESTER):
 def row(house, table="challenges"):
     """The newest."""
     return max(house.rows(table), key=lambda row: (row["issued_at"], row["id"]))
-
-
-def refused(act, *given):
-    with pytest.raises(Refused) as caught:
-        act(*given)
-    return caught.value.reason
 
 
 # ---- what works

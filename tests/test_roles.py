@@ -1,19 +1,11 @@
 """The roles that people may have: added, described, deleted by admins."""
 
 import pytest
-from bs4 import BeautifulSoup
 
 from auth import role_required
+from tests.reading import rows, soup
 
 ADA = "ada@example.org"
-
-
-def rows(answer):
-    assert answer.status_code == 200
-    page = BeautifulSoup(answer.text, "html5lib")
-    return [
-        [td.get_text(" ", strip=True) for td in tr.find_all("td")] for tr in page.select("tbody tr")
-    ]
 
 
 def test_only_admins_see_and_change_them(house, ada):
@@ -28,7 +20,7 @@ def test_only_admins_see_and_change_them(house, ada):
 def test_a_role_is_added_described_given_and_deleted(house, admin, ada):
     assert admin.post("/admin/roles", name="editor", description="Writes").status_code == 303
     admin.post("/admin/roles", name="editor", description="Writes <drafts>")
-    assert rows(admin.get("/admin/roles"))[1] == ["editor", "Writes <drafts>", "0", "Delete"]
+    assert rows(soup(admin.get("/admin/roles")))[1] == ["editor", "Writes <drafts>", "0", "Delete"]
     id = house.auth.people.by_address(ADA).id
     admin.post(f"/admin/people/{id}/role", role="editor")
 
@@ -43,7 +35,10 @@ def test_a_role_is_added_described_given_and_deleted(house, admin, ada):
     assert answer.status_code == 422 and "still in use" in answer.text
     admin.post(f"/admin/people/{id}/role", role="user")
     assert admin.post("/admin/roles/delete", name="editor").status_code == 303
-    assert [row[0] for row in rows(admin.get("/admin/roles?done=deleted"))] == ["admin", "user"]
+    assert [row[0] for row in rows(soup(admin.get("/admin/roles?done=deleted")))] == [
+        "admin",
+        "user",
+    ]
     kinds = [e["kind"] for e in house.rows("events") if e["subject"] == "editor"]
     assert sorted(kinds) == ["role_deleted", "role_saved", "role_saved"]
 

@@ -3,10 +3,10 @@
 import re
 
 import pytest
-from bs4 import BeautifulSoup
 
 from auth.events import Source
 from tests.conftest import ADMIN
+from tests.reading import rows, soup
 
 ADA, BOB = "ada@example.org", "bob@example.org"
 PATH = "/admin/organisations"
@@ -15,17 +15,6 @@ PATH = "/admin/organisations"
 @pytest.fixture
 def club(house, ada):
     return house.auth.organisations.create(None, "Chess club", ADA, Source())
-
-
-def soup(answer, status=200):
-    assert answer.status_code == status, answer.text
-    return BeautifulSoup(answer.text, "html5lib")
-
-
-def rows(page):
-    return [
-        [td.get_text(" ", strip=True) for td in tr.find_all("td")] for tr in page.select("tbody tr")
-    ]
 
 
 def test_only_admins_of_the_site_make_add_and_end(house, club):
@@ -39,7 +28,7 @@ def test_only_admins_of_the_site_make_add_and_end(house, club):
 
 
 def test_an_organisation_is_made_and_found(house, admin, ada):
-    assert "There is none yet" in admin.get(PATH).text
+    assert "No organisation yet" in admin.get(PATH).text
     answer = admin.post(PATH, name=" Chess & Go ", email=" ADA@example.org ")
     where = answer.headers["location"]
     assert re.fullmatch(rf"{PATH}/[0-9a-f]{{32}}\?done=made", where)
@@ -61,8 +50,8 @@ def test_an_organisation_is_made_and_found(house, admin, ada):
         ("", ADA, "too long"),
         ("x" * 201, ADA, "too long"),
         ("a\nb", ADA, "too long"),
-        ("Club", "nobody@example.org", "no such person"),
-        ("Club", "nonsense", "no such person"),
+        ("Club", "nobody@example.org", "nobody@example.org is not in the list"),
+        ("Club", "nonsense", "can’t send mail"),
     ],
 )
 def test_what_cant_be_made_says_why_and_keeps_what_was_typed(house, admin, ada, name, email, says):
@@ -81,8 +70,8 @@ def test_people_join_change_and_leave(house, admin, club):
         admin.post(f"{path}/members", email=BOB, role="user").headers["location"].endswith("joined")
     )
     assert [row[:3:2] for row in rows(soup(admin.get(path)))] == [[ADA, "admin"], [BOB, "user"]]
-    admin.post(f"{path}/members", email=BOB, role="admin")
     ada, bob = (house.auth.people.by_address(address) for address in (ADA, BOB))
+    admin.post(f"{path}/people/{bob.id}/role", role="admin")
     sure = soup(admin.post(f"{path}/people/{ada.id}/remove"))
     assert sure.h1.get_text() == "Remove this member?" and ADA in sure.get_text()
     assert len(house.rows("memberships")) == 2
@@ -91,14 +80,35 @@ def test_people_join_change_and_leave(house, admin, club):
     assert [row[:3:2] for row in rows(soup(admin.get(path)))] == [[BOB, "admin"]]
     answer = admin.post(f"{path}/people/{bob.id}/remove", sure="yes")
     assert answer.status_code == 422 and "last admin of the organisation" in answer.text
-    answer = admin.post(f"{path}/members", email=BOB, role="user")
-    assert answer.status_code == 422
+    answer = admin.post(f"{path}/people/{bob.id}/role", role="user")
+    assert answer.status_code == 422 and "last admin of the organisation" in answer.text
     for odd in ("0" * 32, "x", "%00", ada.id):
         assert admin.post(f"{path}/people/{odd}/remove", sure="yes").status_code == 404
     kinds = [e["kind"] for e in sorted(house.rows("events"), key=lambda e: e["id"])]
     assert kinds.count("member_added") == 2 and kinds.count("member_removed") == 1
     changed = [e["detail"] for e in house.rows("events") if "permissions" in e["kind"]]
     assert "user → admin" in changed
+
+
+def test_adding_a_member_once_more_changes_nothing(house, admin, club):
+    house.add(BOB)
+    house.auth.organisations.join(None, club.id, BOB, "admin", Source())
+    before, events = house.rows("memberships"), house.rows("events")
+    page = soup(admin.post(f"{PATH}/{club.id}/members", email=BOB, role="user"), 422)
+    assert f"{BOB} is in it already" in page.find(role="alert").get_text()
+    assert page.find(id="email")["value"] == BOB
+    assert house.rows("memberships") == before and house.rows("events") == events
+
+
+def test_who_is_not_here_yet_is_not_added_and_not_typed_twice(house, admin, club):
+    house.auth.people.put_role(None, "editor", "", Source())
+    typed = {"email": "nobody@example.org", "role": "editor"}
+    page = soup(admin.post(f"{PATH}/{club.id}/members", **typed), 404)
+    (said,) = page.find_all(role="alert")
+    assert "nobody@example.org is not in the list of people" in said.get_text()
+    assert page.find(id="email")["value"] == typed["email"]
+    assert page.find(id="role").find(selected=True)["value"] == "editor"
+    assert len(house.rows("memberships")) == 1
 
 
 def test_it_is_renamed(house, admin, club):

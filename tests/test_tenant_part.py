@@ -5,11 +5,11 @@ import io
 import re
 
 import pytest
-from bs4 import BeautifulSoup
 
 from auth import events
 from auth.events import Source
 from tests.conftest import ADMIN
+from tests.reading import rows, soup
 
 ADA, BOB, EVE, ZED = "ada@example.org", "bob@example.org", "eve@example.org", "zed@example.org"
 
@@ -37,17 +37,6 @@ def ada(house, club):
 @pytest.fixture
 def path(club):
     return f"/admin/organisations/{club.id}"
-
-
-def soup(answer, status=200):
-    assert answer.status_code == status, answer.text
-    return BeautifulSoup(answer.text, "html5lib")
-
-
-def rows(page):
-    return [
-        [td.get_text(" ", strip=True) for td in tr.find_all("td")] for tr in page.select("tbody tr")
-    ]
 
 
 def id_of(house, address):
@@ -313,3 +302,26 @@ def test_nothing_that_was_typed_is_html(house, ada, path, club):
     answers = [ada.get(p) for p in (path, f"{path}?q={evil}", there, f"{path}/audit")]
     for answer in [*answers, ada.post(f"{there}/remove")]:
         assert answer.status_code == 200 and not re.search(r"<script>alert|<img", answer.text)
+
+
+def test_H8_no_admin_of_the_site_is_named_in_the_organisations_record(house, admin, ada, path):
+    admin.post(f"{path}/audit.csv", days="all")
+    admin.post(f"{path}/name", name="Chess circle")
+    house.auth.people.set_role(None, id_of(house, EVE), "admin", Source())
+    house.auth.people.set_role(None, id_of(house, ADMIN), "user", Source())  # one no more
+    for said in (
+        ada.get(f"{path}/audit?days=all").text,
+        ada.post(f"{path}/audit.csv", days="all").text,
+    ):
+        assert "Chess circle" in said and ADMIN not in said
+
+
+def test_H8_where_somebody_has_gone_since_is_told_to_nobody_they_left(house, ada, club, path):
+    house.auth.organisations.join(None, club.id, BOB, "admin", Source())
+    bob = house.door()
+    bob.sign_in(BOB)
+    bob.post("/account/tenant", tenant=club.id)
+    bob.post(f"{path}/name", name="Chess circle")
+    house.auth.organisations.leave(None, club.id, BOB, Source())
+    house.db.q("update users set address = 'secret@new.example' where address = :bob", bob=BOB)
+    assert "secret@" not in ada.get(f"{path}/audit?days=all").text

@@ -86,6 +86,7 @@ class SQLite:
         except OSError as error:
             raise Unavailable(f"can't open the SQLite file: {error.strerror}") from error
         self._lock, self._wait = threading.RLock(), threading.local()
+        self._names: dict[str, tuple[str, ...]] = {}  # of each statement's columns
         self._waiting: set[object] = set()  # who is in a thread because of it
         # In place of apswutils' own hooks: a busy timeout of 100 ms and `PRAGMA optimize` at open
         # make starting fail when several processes do so together.
@@ -115,7 +116,10 @@ class SQLite:
             first = cursor.fetchone()
             if first is None:
                 return []
-            names = [column[0] for column in cursor.get_description()]
+            names = self._names.get(sql, ())
+            # Another number of columns: newer code, in a process beside this one, has added some.
+            if len(names) != len(first):
+                names = self._names[sql] = tuple(c[0] for c in cursor.get_description())
             return [dict(zip(names, row, strict=True)) for row in (first, *cursor.fetchall())]
         except _SQLITE_FAULTS as error:
             raise _unavailable(error) from error

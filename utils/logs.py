@@ -5,6 +5,7 @@ import logging
 import math
 import re
 import time
+import traceback
 from contextvars import ContextVar
 from typing import Any
 
@@ -35,6 +36,12 @@ class Text(logging.Formatter):
         record.request_tag = f" [{id}]" if id else ""
         # A line end or an escape sequence in a value would forge a line or drive a terminal.
         return _CONTROL.sub(_escape, super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:
+        # What was raised may quote what somebody sent; the frames are ours, and keep their lines.
+        parts = [part.rstrip("\n") for part in traceback.format_exception(*ei)]
+        frame = "  File "
+        return "\n".join(p if p.startswith(frame) else _CONTROL.sub(_escape, p) for p in parts)
 
 
 class Json(logging.Formatter):

@@ -593,6 +593,7 @@ MERGED = ("outbox", "outbox_status")
 
 
 def restored(t: Tx, now: float) -> None:
-    """After a backup was put back, in the same transaction: no old mail goes out."""
+    """After a backup was put back, in the same transaction: no old mail goes out, and new mail does."""
     mailrows.void(t, "a backup was put back")
+    mailrows.untell(t, PAUSED)  # nobody is signed in who could resume it
     mailrows.forget_workers(t, int(now) + 1)

@@ -236,7 +236,7 @@ SETTINGS = (
     Setting("MAIL_FROM_NAME", "", name, "sender's name", "APP_NAME"),
     Setting("MAIL_REPLY_TO", "", address, "where answers go"),
     Setting("MAIL_RATE", "", number(0.01, 1000, "mails a second"), "mails a second that one process sends at most, such as 1 or 0.5", "no limit"),
-    Setting("MAIL_ORIGIN_BOUND", "false", yes_or_no, "the last line of a code mail's text is @host #code, for who reads mails by program"),
+    Setting("MAIL_ORIGIN_BOUND", "false", yes_or_no, "the last line of a code mail's text is @host #code, for programs that read mail"),
     Setting("CODE_TTL_MINUTES", "15", number(1, 60, "minutes"), "how long a code works; decimals allowed"),
     Setting("CODE_LENGTH", "6", whole(6, 10), "digits in a code"),
     Setting("CODE_IN_SUBJECT", "false", yes_or_no, "the code in the mail's subject, too"),

@@ -8,7 +8,8 @@ from auth.events import Source
 from auth.policy import Refused
 from tests.attacks.test_d_browser import snapshot
 from tests.conftest import ADMIN
-from tests.test_invitations import entered, mails, members, one
+from tests.reading import entered
+from tests.test_invitations import mails, members, one
 
 ANN, ABE = "ann@alpha.example", "abe@alpha.example"
 BEA = "bea@bravo.example"

@@ -16,11 +16,11 @@ from starlette.routing import Mount
 
 from auth import events, role_required, signed_in
 from auth.events import Source
-from auth.policy import Refused
 from auth.retention import Retention
 from auth.testing import Mailbox
 from tests.attacks.test_d_browser import OURS, fill, snapshot
 from tests.conftest import ADMIN, BASE_URL
+from tests.reading import entered, refused
 from tests.serving import together
 from tests.test_backup import no_bar
 from utils import replies
@@ -144,24 +144,9 @@ def town(house):
     return SimpleNamespace(house=house, alpha=alpha.id, bravo=bravo.id, id=id)
 
 
-def entered(house, address):
-    door = house.door()
-    door.sign_in(address)
-    return door
-
-
 def send(door, method, path, mode="plain", more=None, **form):
     headers = OURS | MODES[mode] | (more or {})
     return door.client.request(method, path, headers=headers, data=form or None)
-
-
-def refused(act, *given):
-    """The reason, or "done"."""
-    try:
-        act(*given)
-    except Refused as no:
-        return no.reason
-    return "done"
 
 
 def active_admins(house):
@@ -355,7 +340,6 @@ def test_H1_the_last_admin_of_an_organisation_stays_by_every_way(town, admin):
     before = snapshot(house.db, but=SEEN)
     for mode in ("plain", "htmx"):
         for door, way, form in (
-            (admin, f"{path}/members", {"email": ANN, "role": "user"}),
             (admin, f"{path}/people/{ann.id}/role", {"role": "user"}),
             (admin, f"{path}/people/{ann.id}/remove", {"sure": "yes"}),
             (own, f"{path}/people/{ann.id}/role", {"role": "user"}),
@@ -1224,7 +1208,7 @@ def test_K10_each_act_writes_its_events_and_no_others(build):
         admin.post(f"{path}/members", email=VIC, role="user")
         admin.post(f"{path}/name", name="Beta club")
     with writes("privilege_permissions_changed", by=ADMIN, about=VIC):
-        admin.post(f"{path}/members", email=VIC, role="admin")
+        admin.post(f"{path}/people/{vic.id}/role", role="admin")
     with writes("privilege_permissions_changed", by=ADMIN, about=VIC):
         admin.post(f"{path}/people/{vic.id}/role", role="user")
     with writes():

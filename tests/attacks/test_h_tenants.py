@@ -34,12 +34,11 @@ from tests.attacks.test_h_roles import (
     RUNNERS,
     SEEN,
     club_admins,
-    entered,
-    refused,
     send,
     town,
 )
 from tests.conftest import ADMIN
+from tests.reading import entered, refused
 from tests.serving import ROOT, together
 from tests.test_manage import commands
 

@@ -133,7 +133,9 @@ def test_a_new_role_counts_at_once(page, visit, site, ada):
     expect(theirs).to_have_url(f"{site.url}/no_access_right")
     search(page, ada)
     page.get_by_label(f"Role of {ada}", exact=True).select_option("admin")
+    page.watch.accept = True
     page.get_by_role("button", name=f"Change the role of {ada}").click()
+    assert page.watch.dialogs[0].startswith(f"Change the role of {ada}, who is user now?")
     expect(page.locator(".alert.ok")).to_contain_text(
         "has a new role. It counts from their next click."
     )
@@ -147,7 +149,7 @@ def test_disabling_asks_first_and_names_the_person(page, ada):
     page.watch.accept = False
     row.get_by_role("button", name=f"Disable {ada}").click()
     assert page.watch.dialogs[0].startswith(f"Disable {ada}?")
-    expect(row.locator(".pill").last).to_have_text("invited")
+    expect(row.locator(".pill").last).to_have_text("new")
     page.watch.accept = True
     row.get_by_role("button", name=f"Disable {ada}").click()
     expect(page.locator(".alert.ok")).to_contain_text("is disabled and signed out everywhere.")

@@ -27,7 +27,7 @@ def test_an_invitation_is_sent_opened_and_accepted(visit, site, ada, club):
     own = visit(ada)
     own.watch.allow(422)
     own.goto(path)
-    own.get_by_role("link", name="Invitations").click()
+    own.get_by_role("link", name="Invite somebody").click()
     expect(own.get_by_text("Nobody is invited")).to_be_visible()
     inspect(own)
     own.set_viewport_size(WIDE)

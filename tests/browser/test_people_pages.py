@@ -46,7 +46,7 @@ def organisation(page, name, address):
     page.goto("/admin/organisations")
     page.get_by_text("Add an organisation").click()
     page.get_by_label("Name", exact=True).fill(name)
-    page.get_by_label("Address of who runs it").fill(address)
+    page.get_by_label("Email address of its first admin").fill(address)
     page.get_by_role("button", name="Add", exact=True).click()
     expect(page.locator(".alert.ok")).to_be_visible()
 
@@ -87,7 +87,9 @@ def test_a_fresh_code_leads_back_to_where_one_was(visit, site, ada):
     expect(page.get_by_role("heading", name="Delete your account?")).to_be_visible()
     inspect(page)
     page.get_by_role("button", name="Delete it for good").click()
-    expect(page).to_have_url(f"{site.url}/login")
+    expect(page).to_have_url(f"{site.url}/login?done=deleted")
+    expect(page.locator(".alert.ok")).to_have_text("Your account is deleted.")
+    inspect(page)
 
 
 def test_an_admin_makes_an_organisation_and_looks_at_a_person(visit, site, boss, ada):
@@ -118,7 +120,7 @@ def test_an_admin_makes_an_organisation_and_looks_at_a_person(visit, site, boss,
     page.watch.accept = True
     page.get_by_role("button", name="Sign out everywhere").click()
     expect(page.get_by_role("status").first).to_contain_text("signed out everywhere")
-    expect(page.get_by_text("Nowhere.")).to_be_visible()
+    expect(page.get_by_text("Not signed in anywhere.")).to_be_visible()
     page.get_by_role("button", name="Delete this person").click()
     expect(page.get_by_role("heading", name="Delete this person?")).to_be_visible()
     inspect(page)

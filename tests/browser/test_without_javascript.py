@@ -59,7 +59,7 @@ def test_an_admin_adds_finds_changes_disables_and_enables(visit, site, boss):
     page.watch.allow(422)
     address = f"new-{boss}"
     page.goto("/dashboard")
-    page.get_by_role("link", name="Admin: people and roles").click()
+    page.get_by_role("link", name="Admin pages").click()
     for notice in ("can sign in now.", None):
         page.get_by_text("Add a person").click()
         page.locator("#new-email").fill(address)
@@ -76,7 +76,7 @@ def test_an_admin_adds_finds_changes_disables_and_enables(visit, site, boss):
     row = page.get_by_role("row").filter(has_text=address)
     expect(page.locator("tbody tr")).to_have_count(1)
     expect(row).to_contain_text("Grace Hopper")
-    expect(row.locator(".pill")).to_have_text(["user", "invited"])
+    expect(row.locator(".pill")).to_have_text(["user", "new"])
     row.get_by_label(f"Role of {address}", exact=True).select_option("admin")
     row.get_by_role("button", name=f"Change the role of {address}").click()
     page.goto(f"/admin?q={address}")

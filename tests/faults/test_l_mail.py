@@ -15,6 +15,7 @@ from main import OUTBOX_MIGRATIONS
 from tests.certificates import Authority
 from tests.conftest import ADMIN
 from tests.faults.chaos import DROP, HANG, Chaos
+from tests.faults.conftest import sqlite_only
 from tests.serving import Tab, until
 from utils.database import connect, migrate
 from utils.mailer import Smtp
@@ -24,13 +25,6 @@ STARTS, AT_ONCE = 300, 4
 P99_SECONDS, RECOVERY_SECONDS = 0.150, 45
 ADA = "ada@example.org"
 OPEN = "state in ('queued', 'sending')"
-sqlite_only = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-
-
-@pytest.fixture
-def chaos():
-    with Chaos() as running:
-        yield running
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ import pytest
 from auth.known import Browser
 from auth.testing import Mailbox
 from tests.faults import history
-from tests.faults.chaos import HANG, Chaos
+from tests.faults.chaos import HANG
 from tests.serving import Tab, until
 from utils.database import connect
 
@@ -74,12 +74,6 @@ def dying(house, act):
         else:
             assert number > 5, "it did next to nothing"
             return
-
-
-@pytest.fixture
-def chaos():
-    with Chaos() as running:
-        yield running
 
 
 class Person:

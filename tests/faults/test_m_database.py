@@ -27,18 +27,11 @@ from auth import MIGRATIONS
 from main import OUTBOX_MIGRATIONS
 from tests.conftest import ADMIN, environment
 from tests.faults import history
-from tests.faults.chaos import Chaos
 from tests.serving import ROOT, Server, Tab, together, until
 from utils.database import LOOP_MS, SQLite, connect, migrate, versions
 
 RESTARTS = int(os.environ.get("RESTARTS") or 3)
 ADA = "ada@example.org"
-
-
-@pytest.fixture
-def chaos():
-    with Chaos() as running:
-        yield running
 
 
 class Cluster:

@@ -20,22 +20,13 @@ import main
 from auth.testing import Mailbox
 from tests.conftest import Clock, House, environment
 from tests.faults import history
-from tests.faults.chaos import Chaos
+from tests.faults.conftest import sqlite_only
 from tests.serving import ROOT, Tab, until
 from utils.database import Unavailable, connect
 from utils.settings import check, read
 
 FLIPS = int(os.environ.get("FLIPS") or 60)
 ADA = "ada@example.org"
-
-
-sqlite_only = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-
-
-@pytest.fixture
-def chaos():
-    with Chaos() as running:
-        yield running
 
 
 @contextmanager

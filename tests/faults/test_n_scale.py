@@ -18,7 +18,7 @@ import uvicorn
 
 from tests.conftest import environment
 from tests.faults import history
-from tests.faults.chaos import Chaos
+from tests.faults.conftest import sqlite_only
 from tests.faults.proxy import SITE, Behind, Proxy
 from tests.serving import Tab, free_port, together, until
 from utils.database import connect
@@ -28,13 +28,6 @@ from utils.server import Server as ServerOfOurs
 ADA = "ada@example.org"
 SLOW = 300  # connections
 postgres_only = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-sqlite_only = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-
-
-@pytest.fixture
-def chaos():
-    with Chaos() as running:
-        yield running
 
 
 @pytest.fixture
