@@ -18,22 +18,23 @@ class Challenge(NamedTuple):
     address: str
     nonce: str
     key_id: str
-    generation: int
-    code_tries: int
-    total_tries: int
-    resends: int
-    next_path: str
     issued_at: int
     sent_at: int
     expires_at: int
-    used_at: int | None
-    device: str
     link_only: int
     mails: int
     mailed: int
-    linked: int
-    link_expires_at: int
     asked_by: str  # the kind of device, one of agents.LABELS, or ""
+    # What a new one begins with.
+    next_path: str = ""
+    device: str = ""
+    linked: int = 0
+    link_expires_at: int = 0
+    generation: int = 0
+    code_tries: int = 0
+    total_tries: int = 0
+    resends: int = 0
+    used_at: int | None = None
 
 
 # By name: newer code, in a process beside this one, may have added columns.

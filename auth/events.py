@@ -211,7 +211,7 @@ _BETWEEN = "e.id >= :since and e.id < :before"
 _REACH = "select e.id from events e where {walk} order by e.id desc limit 1 offset :look"
 _SEARCH = _ALL + " where {walk}{rest} order by e.id desc limit :limit"
 
-
+# The same for who runs one organisation: of others' people and of the site's admins nothing.
 _OWN = (
     "select e.id, e.at, e.kind, case when m.user_id is not null or u.address = e.subject then u.address"
     " when u.role = 'admin' then '' else e.actor end as actor, e.subject, case when m.user_id is null then ''"
@@ -229,18 +229,16 @@ _SEARCH_OWN = (
     _OWN + " and e.id >= :since and e.id < :before and (:kind = '' or e.kind = :kind)"
     " and (:like = '' or lower(e.subject) like :like escape '\\') order by e.id desc limit :limit"
 )
+_REACH_OWN = (
+    "select e.id from events e where e.tenant = :tenant and e.tenant <> '' and e.id > :since"
+    " and e.id < :before order by e.id desc limit 1 offset :look"
+)
 
 
 def about_in(t: Any, tenant: str, subject: str, limit: int) -> list[Event]:
     """What one organisation knows of an address, the newest first."""
     rows = t.q(_ABOUT_OWN, tenant=tenant, subject=subject, limit=limit)
     return [Event(**row) for row in rows]
-
-
-_REACH_OWN = (
-    "select e.id from events e where e.tenant = :tenant and e.tenant <> '' and e.id > :since"
-    " and e.id < :before order by e.id desc limit 1 offset :look"
-)
 
 
 def reach_in(t: Any, tenant: str, since: str, before: str, look: int) -> str:

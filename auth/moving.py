@@ -107,7 +107,8 @@ class Moving(Codes, Leaving):
         now: int,
         asked_by: str,
     ) -> Challenge:
-        """A new challenge; or the old one, when its mail is the newest that there will be for a while."""
+        """A new challenge, that has no link; or the old one, when its mail is the newest that there will be for a
+        while."""
         if old and not mail.room and old.address == address and self.validity.alive(old, now):
             return old
         if old:
@@ -119,22 +120,13 @@ class Moving(Codes, Leaving):
             address=address,
             nonce=self.keys.new_nonce(),
             key_id=self.keys.current,
-            generation=0,
-            code_tries=0,
-            total_tries=0,
-            resends=0,
-            next_path="",
             issued_at=now,
             sent_at=now,
             expires_at=now + self.policy.code_seconds,
-            used_at=None,
-            device="",
             # Where few digits are off, its mail has the long code that no budget is needed for.
             link_only=int(mail.link_only),
             mails=int(mail.sent),
             mailed=int(leaves),
-            linked=0,
-            link_expires_at=0,  # there is no link, however one may be come by
             asked_by=asked_by,
         )
         challenges.create(t, challenge)

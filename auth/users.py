@@ -115,9 +115,9 @@ def delete(t: Any, id: str) -> None:
     t.q("delete from users where id = :id", id=id)
 
 
-# `coalesce` keeps SQLite from the indexes of roles: it would read all who have one, for each person.
-# People without rights who never came. Who runs an organisation stays, and who is asked into one or has a code
-# for reviewing: they may come yet.
+# People without rights who never came. Who has a role in an organisation stays, and who is asked into one or has a
+# code for reviewing: they may come yet.
+# `coalesce` keeps SQLite from the index of roles, by which it would read everybody for each step.
 _NEVER_CAME = (
     "activated_at is null and disabled_at is null and coalesce(role, '') = 'user' and created_at < :before"
     " and not exists (select 1 from memberships m where m.user_id = users.id"
