@@ -22,10 +22,10 @@ from auth.caller import Caller, SessionData
 from auth.events import Source
 from auth.gate import PROGRAMS, Gate, cookies, is_htmx, problem, wants_json
 from auth.importing import MAX_FORM, Importing
-from auth.inviting import INVITATION, Inviting
+from auth.inviting import Inviting
 from auth.keys import Keys, digest, looks_like_device_secret, looks_like_token, split_device
-from auth.known import NOTICES, Browser
-from auth.mailing import ARRIVED, CODE_MAIL, MOVE_MAIL, MOVED, NO_MAIL
+from auth.known import Browser
+from auth.letters import PATIENT, Letters
 from auth.mailroom import MailQueue, Mailroom
 from auth.needs import Database, Templates
 from auth.networks import Network, address_of, client_of, networks_of
@@ -39,7 +39,7 @@ from auth.tokens import AccessTokens
 
 log = logging.getLogger("auth")
 
-INVITATIONS, IMPORT = "/invitations", "/admin/people/import"
+IMPORT = "/admin/people/import"
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -119,10 +119,7 @@ class EmailAuth:
         self.device_cookie = f"{prefix}device"
         self.programs, self.large = PROGRAMS, {IMPORT: MAX_FORM}
         self.cookies = (self.session_cookie, self.signin_cookie, self.device_cookie)
-        self._link_url = f"{base_url}/link#"
-        self._invitations_url = f"{base_url}{INVITATIONS}"
-        self._undo_url = f"{base_url}/undo_address#"
-        self._app_link_url = f"{app_link_url}#" if app_link_url else self._link_url
+        self.letters = Letters(templates, self.signin, self.inviting, base_url, app_link_url)
         self.name, self.cors_origins = name, frozenset(cors_origins)
         self.tokens = AccessTokens(keys, base_url, self.policy.access_seconds)
         self.origins = {base_url}
@@ -131,59 +128,33 @@ class EmailAuth:
             usual = f":{port}" if port else ""
             self.origins |= {f"http://{name}{usual}" for name in LOOPBACK_NAMES}
         app.add_middleware(Gate, auth=self)
-        routes.add_routes(app, self)
-        api.add_routes(app, self)
-        account.add_routes(app, self)
-        admin.add_routes(app, self)
-        import_admin.add_routes(app, self)
-        person_admin.add_routes(app, self)
-        tenant_admin.add_routes(app, self)
-        invite_admin.add_routes(app, self)
-        role_admin.add_routes(app, self)
-        audit_admin.add_routes(app, self)
-        overview_admin.add_routes(app, self)
+        for room in (
+            routes,
+            api,
+            account,
+            admin,
+            import_admin,
+            person_admin,
+            tenant_admin,
+            invite_admin,
+            role_admin,
+            audit_admin,
+            overview_admin,
+        ):
+            room.add_routes(app, self)
         if mail is not None:
             mail_admin.add_routes(app, self)
 
-    notices = (*NOTICES, MOVED, ARRIVED, INVITATION)  # kinds of mail that nobody waits for
+    notices = PATIENT
 
     def letter(self, kind: str, ref: str) -> Any:
         """The mail of one outbox row, made at the moment of sending; None when none is due."""
-        letter = self._letter(kind, ref)
+        letter = self.letters.letter(kind, ref)
         return None if letter and self.mailroom.bouncing([letter.to]) else letter
 
     def undeliverable(self, kind: str, ref: str) -> None:
         """The recipient of that row does not exist, the provider says: no mail to them for a day."""
         self.mailroom.bounced(kind, ref)
-
-    def _letter(self, kind: str, ref: str) -> Any:
-        if kind == NO_MAIL:
-            return None
-        if kind == CODE_MAIL:
-            found = self.signin.mail(ref)
-            if not found:
-                return None
-            # From BASE_URL, never from a request: a Host header is whatever its sender likes.
-            link = found.link and self._link_of(found.app) + found.link
-            return self.templates.code_letter(*found._replace(link=link))
-        if kind == INVITATION:
-            asked = self.inviting.letter(ref)
-            url = self._invitations_url
-            return self.templates.invitation_letter(*asked, url) if asked else None
-        if kind == MOVE_MAIL:
-            code = self.signin.move_mail(ref)
-            return self.templates.move_letter(*code) if code else None
-        if kind in (MOVED, ARRIVED):
-            news = self.signin.move_notice(kind, ref)
-            link = f"{self._undo_url}{news.undo}" if news and news.undo else ""
-            return news and self.templates.notice_letter(kind, *news._replace(undo=link))
-        if kind in self.notices:
-            told = self.signin.known.notice(ref)
-            return self.templates.notice_letter(kind, *told) if told else None
-        raise ValueError(f"no letter of kind {kind}")
-
-    def _link_of(self, app: bool) -> str:
-        return self._app_link_url if app else self._link_url
 
     # ---- who is asking
     def cookie(self, request: Request, name: str) -> str | None:

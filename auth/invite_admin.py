@@ -8,8 +8,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from auth.admin import page_number
-from auth.email_auth import INVITATIONS, EmailAuth
+from auth.email_auth import EmailAuth
 from auth.guards import CONFIRM, redirect, signed_in, tenant_admin_required
+from auth.letters import INVITATIONS
 from auth.policy import Refused
 from auth.routes import answer, fields
 from auth.tenant_admin import theirs, title

@@ -46,6 +46,7 @@ ORDER = [
     {"overview", "importing"},
     {"apps"},
     {"signin"},
+    {"letters"},
     {"caller"},
     {"gate"},
     {"email_auth"},
