@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 from fasthtml.common import *
 
-from templates.layout import Still, alert, draw, post
+from templates.layout import Still, alert, draw, post, searching, tiles_of
 from templates.pages import NOTHING, moment, refused_alert, zone_of
 from templates.words import DONE, PEOPLE_SEEN, PEOPLE_SORTS, PEOPLE_STATES, plural, written
 
@@ -47,7 +47,7 @@ def tiles(counts):
         (counts["admins"], "active admin" if counts["admins"] == 1 else "active admins"),
         (counts["disabled"], "disabled"),
     )
-    return Div(*[Div(Strong(f"{n:,}"), Span(what), cls="tile") for n, what in shown], cls="tiles")
+    return tiles_of(shown)
 
 
 def filters(page):
@@ -60,15 +60,6 @@ def filters(page):
         # The heads of the columns sort, too, where there are columns.
         chosen("sort", "Order", PEOPLE_SORTS, wanted.sort),
     )
-    changes = ", ".join(f"change from:#by-{name}" for name in ("role", "state", "seen", "sort"))
-    live = {
-        "hx_get": "/admin",
-        "hx_target": "#people-list",
-        "hx_select": "#people-list",
-        "hx_swap": "outerHTML",
-        "hx_trigger": f"input changed delay:250ms from:#q, {changes}, submit",
-        "hx_push_url": "true",
-    }
     field = Input(
         id="q",
         name="q",
@@ -82,12 +73,8 @@ def filters(page):
         field,
         *fields,
         Button("Search", cls="plain"),
-        method="get",
-        action="/admin",
-        enctype=None,
-        role="search",
         cls="filters many",
-        **live,
+        **searching("/admin", "people-list", "#by-role", "#by-state", "#by-seen", "#by-sort"),
     )
 
 

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from fasthtml.common import *
 
-from templates.layout import Still, post
+from templates.layout import Still, post, searching
 from templates.pages import NOTHING, moment, zone_of
 from templates.words import EVENTS, PERIODS, written
 
@@ -56,14 +56,6 @@ def filters(page, path):
         Option(words, value=value, selected=value == wanted.period)
         for value, words in PERIODS.items()
     ]
-    live = {
-        "hx_get": path,
-        "hx_target": "#audit-list",
-        "hx_select": "#audit-list",
-        "hx_swap": "outerHTML",
-        "hx_trigger": "input changed delay:250ms from:#q, change from:#kind, change from:#days, submit",
-        "hx_push_url": "true",
-    }
     return Form(
         Label("Search addresses", _for="q", cls="vh"),
         Input(
@@ -79,12 +71,8 @@ def filters(page, path):
         Label("Period", _for="days", cls="vh"),
         Select(*periods, id="days", name="days"),
         Button("Search", cls="plain"),
-        method="get",
-        action=path,
-        enctype=None,
-        role="search",
         cls="filters",
-        **live,
+        **searching(path, "audit-list", "#kind", "#days"),
     )
 
 

@@ -3,7 +3,7 @@
 from fasthtml.common import *
 
 from templates.admin import role_select
-from templates.layout import Still, alert, post
+from templates.layout import Still, alert, post, tiles_of
 from templates.pages import NOTHING, refused_alert
 from templates.words import REFUSALS, plural
 
@@ -141,10 +141,7 @@ def import_done(plan, refused=None):
 
 
 def tiles(plan, done):
-    shown = [
-        Div(Strong(f"{n:,}"), Span(words_of(o, done)), cls="tile") for o, n in plan.counts.items()
-    ]
-    return Div(*shown, cls="tiles")
+    return tiles_of((n, words_of(outcome, done)) for outcome, n in plan.counts.items())
 
 
 # Thousands of rows: drawn once, and filled.

@@ -174,3 +174,26 @@ def post(path, target="", **more):
             "hx_sync": "this:drop",
         }
     return attributes | more
+
+
+def searching(path, list_id, *selects):
+    """The attributes of a search that works without JavaScript; with it the list follows what is typed into #q
+    or chosen in one of `selects`."""
+    chosen = [f"change from:{select}" for select in selects]
+    return {
+        "method": "get",
+        "action": path,
+        "enctype": None,
+        "role": "search",
+        "hx_get": path,
+        "hx_target": f"#{list_id}",
+        "hx_select": f"#{list_id}",
+        "hx_swap": "outerHTML",
+        "hx_trigger": ", ".join(["input changed delay:250ms from:#q", *chosen, "submit"]),
+        "hx_push_url": "true",
+    }
+
+
+def tiles_of(shown):
+    """Numbers that are looked at before all else: (how many, of what)."""
+    return Div(*[Div(Strong(f"{n:,}"), Span(what), cls="tile") for n, what in shown], cls="tiles")

@@ -7,7 +7,7 @@ from fasthtml.common import *
 
 from templates.admin import role_select
 from templates.audit import row as event_row
-from templates.layout import post
+from templates.layout import post, searching, tiles_of
 from templates.organisations import PATH, paging, said
 from templates.pages import NOTHING, moment, refused_alert, zone_of
 from templates.words import SORTS, plural
@@ -55,18 +55,10 @@ def tiles(figures):
         (figures["recent"], "signed in this week"),
         (figures["invited"], "open invitation" if figures["invited"] == 1 else "open invitations"),
     )
-    return Div(*[Div(Strong(f"{n:,}"), Span(what), cls="tile") for n, what in shown], cls="tiles")
+    return tiles_of(shown)
 
 
 def search_form(page, path):
-    live = {
-        "hx_get": path,
-        "hx_target": "#members-list",
-        "hx_select": "#members-list",
-        "hx_swap": "outerHTML",
-        "hx_trigger": "input changed delay:250ms from:#q, change from:find select, submit",
-        "hx_push_url": "true",
-    }
     field = {"id": "q", "name": "q", "type": "search", "value": page.query}
     sorts = [Option(words, value=s, selected=s == page.sort) for s, words in SORTS.items()]
     return Form(
@@ -75,11 +67,7 @@ def search_form(page, path):
         Label("Sorted", _for="sort", cls="vh"),
         Select(*sorts, id="sort", name="sort"),
         Button("Search", cls="plain"),
-        method="get",
-        action=path,
-        enctype=None,
-        role="search",
-        **live,
+        **searching(path, "members-list", "#sort"),
     )
 
 

@@ -4,7 +4,7 @@ from urllib.parse import urlencode
 
 from fasthtml.common import *
 
-from templates.layout import alert, post
+from templates.layout import alert, post, searching
 from templates.pages import NOTHING, moment, refused_alert
 from templates.words import TENANT_DONE, plural
 
@@ -32,24 +32,12 @@ def tenants_page(page, done="", refused=None):
 
 
 def search_form(query):
-    live = {
-        "hx_get": PATH,
-        "hx_target": "#tenants-list",
-        "hx_select": "#tenants-list",
-        "hx_swap": "outerHTML",
-        "hx_trigger": "input changed delay:250ms from:#q, submit",
-        "hx_push_url": "true",
-    }
     field = {"id": "q", "name": "q", "type": "search", "value": query, "placeholder": "Name"}
     return Form(
         Label("Search organisations", _for="q", cls="vh"),
         Input(**field, autocomplete="off"),
         Button("Search", cls="plain"),
-        method="get",
-        action=PATH,
-        enctype=None,
-        role="search",
-        **live,
+        **searching(PATH, "tenants-list"),
     )
 
 
