@@ -35,7 +35,7 @@ from templates.importing import words_of as outcome_words
 from templates.words import refusal
 from utils import settings as config
 from utils.backup import Unusable, opened, put_back, save
-from utils.database import Tx, Unavailable, above_policies, connect, migrate, waiting
+from utils.database import Database, Tx, Unavailable, above_policies, connect, migrate, waiting
 from utils.mailer import Fault, Message, Nowhere, Sender, mail_transport
 from utils.outbox import MERGED, Outbox, restored, running
 from utils.outbox import purge as purge_mails
@@ -49,12 +49,17 @@ def commands() -> None:
     """Run Vestibule: people, settings, checks."""
 
 
-def people() -> People:
-    """The rules about people, on the database that the settings name."""
+def tools() -> tuple[config.Settings, Database, Keys]:
+    """What most commands work with; the tables are there, and up to date."""
     settings = config.load()
     db = connect(settings.database_url)
-    migrate(db, MIGRATIONS, OUTBOX_MIGRATIONS)
-    keys = Keys(settings.secret_key, settings.secret_key_previous)
+    migrate(db, *ROOMS)
+    return settings, db, Keys(settings.secret_key, settings.secret_key_previous)
+
+
+def people() -> People:
+    """The rules about people, on the database that the settings name."""
+    settings, db, keys = tools()
     outbox = Outbox(db, Nowhere(), Sender("", ""), time.time)  # the app sends what is put there
     outbox.patient = EmailAuth.notices  # or a list of invitations would stand before codes
     rules = SignIn(db, keys, outbox.put, time.time, policy_of(settings))
@@ -144,10 +149,8 @@ def import_users(file: BinaryIO, tenant: str, role: str, dry_run: bool) -> None:
 
 
 def organisations() -> Organisations:
-    settings = config.load()
-    db = connect(settings.database_url)
-    migrate(db, MIGRATIONS, OUTBOX_MIGRATIONS)
-    return Organisations(db, Keys(settings.secret_key), time.time)
+    _, db, keys = tools()
+    return Organisations(db, keys, time.time)
 
 
 @commands.command()
@@ -210,10 +213,7 @@ def users(search: str) -> None:
 
 def signin() -> SignIn:
     """The rules of signing in and out, with the numbers that the settings name."""
-    settings = config.load()
-    db = connect(settings.database_url)
-    migrate(db, MIGRATIONS, OUTBOX_MIGRATIONS)
-    keys = Keys(settings.secret_key, settings.secret_key_previous)
+    settings, db, keys = tools()
     return SignIn(db, keys, lambda *mail: None, time.time, policy_of(settings))
 
 
