@@ -51,7 +51,9 @@ class Mailing(Desk):
         if not challenge or challenge.used_at is not None:
             return None
         user = users.by_address(self.db, challenge.address)
-        if not self._welcome(self.db, user, challenge.address):
+        # Nobody waits for this one, so no more is asked than is needed.
+        new = user is None and self._may_sign_up(self.db, challenge.address)
+        if not new and (user is None or user.disabled_at is not None):
             return None
         coded = not challenge.link_only and challenge.expires_at > now
         linked = challenge.linked and challenge.link_expires_at > now

@@ -266,6 +266,9 @@ def of_user(t: Any, user_id: str, now: int, idle: int, app_idle: int) -> list[Pl
 
 def end_idlest(t: Any, user_id: str, new: str, most: int) -> None:
     """All but the new one and those that were used last, `most` together."""
+    own = t.q("select count(*) as n from sessions where user_id = :user_id", user_id=user_id)
+    if own[0]["n"] <= most:
+        return
     t.q(
         "delete from sessions where user_id = :user_id and id <> :new and id not in (select id from"
         " sessions where user_id = :user_id and id <> :new order by seen_at desc, id limit :others)",

@@ -77,6 +77,9 @@ def _escape(match: re.Match[str]) -> str:
 
 def setup(level: str, form: str) -> None:
     """One handler for everything, uvicorn's loggers included."""
+    # What no line shows is not looked up for each (Python's logging HOWTO, "Optimization").
+    logging._srcfile = None  # type: ignore[attr-defined]
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler()
     handler.setFormatter(Json() if form == "json" else Text())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from auth.addresses import canonical
+from auth.addresses import _SPECIAL, _checked, _is_plain, canonical
 from utils.mailer import Smtp
 
 
@@ -655,6 +655,37 @@ def test_F5_the_whole(total, good, local):
 def test_F5_an_idn_counts_as_it_is_mailed():
     short = "a@" + ".".join(["ü" * 20] * 8) + ".de"  # as A-labels longer than 253
     assert len(short) < 254 and canonical(short) is None
+
+
+# ---- what nearly everybody types is taken at a glance
+LABEL = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?|[a-z0-9-]{1,5}", fullmatch=True)
+ENDS = st.sampled_from([*sorted(_SPECIAL), "org", "com", "museum", "xn--p1ai", "c", "c0", "12"])
+NEARLY_PLAIN = st.builds(
+    "{}@{}.{}".format,
+    st.from_regex(r"[a-z0-9_.+-]{1,65}", fullmatch=True),
+    st.lists(LABEL, min_size=1, max_size=5).map(".".join),
+    ENDS,
+)
+
+
+@settings(max_examples=1500, deadline=None, derandomize=True)
+@given(NEARLY_PLAIN)
+def test_F_what_is_taken_at_a_glance_is_what_the_whole_check_says(address):
+    assert not _is_plain(address) or _checked(address) == address
+
+
+def test_F_what_is_plain_and_what_is_not():
+    plain = ["ada@example.org", "a.b+c_d-e@x1.co.uk", f"{'a' * 64}@{'b' * 63}.org"]
+    others = [
+        "Ada@example.org",
+        f"{'a' * 65}@b.org",
+        f"a@{'b' * 64}.org",
+        "a@b.local",
+        "a..b@c.org",
+    ]
+    others += ["a@xn--mnchen-3ya.de", "a@b-.org", "a@b.o1", "a@b", "ä@b.org", "a@b.org\n", ""]
+    assert all(map(_is_plain, plain)) and not any(map(_is_plain, others))
+    assert all(_checked(address) == address for address in plain)
 
 
 INVISIBLE = "\u061c\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff\u00ad\u0000\u001b\u007f\u0080\u009f"
