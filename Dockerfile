@@ -15,6 +15,8 @@ COPY main.py manage.py ./
 COPY auth auth
 COPY templates templates
 COPY utils utils
+# Who runs it may not write here, so each start would compile all of it anew.
+RUN python -m compileall -q .
 
 # DATA_DIR is `data` in the working directory unless a platform mounts a volume elsewhere; here that is
 # /data. A link and not a variable: DATA_DIR as a variable would win over the platform's volume.

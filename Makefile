@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test check bench soak format pictures
+.PHONY: run test check bench compare soak format pictures
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.installed .env          ## start the app on http://localhost:5001
@@ -16,6 +16,9 @@ test: $(VENV)/.installed-dev          ## SQLite, PostgreSQL, a real browser and 
 	PATH="$$PATH:/usr/sbin" command -v nginx >/dev/null || lacking="$$lacking nginx-light"; \
 	command -v fail2ban-regex >/dev/null || lacking="$$lacking fail2ban"; \
 	test -z "$$lacking" || { command -v apt-get >/dev/null && (apt-get update -qq; DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$lacking) >/dev/null; } || true
+	@command -v promtool >/dev/null || test -x $(BIN)/promtool || { command -v apt-get >/dev/null && cd $(VENV) && \
+	{ apt-get download -qq prometheus || { apt-get update -qq && apt-get download -qq prometheus; }; } && \
+	dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x --strip-components=3 -C bin ./usr/bin/promtool; rm -f prometheus_*.deb; } >/dev/null 2>&1 || true
 	@$(BIN)/python -m pytest $(ARGS)
 
 check: $(VENV)/.installed-dev         ## lint, format, types
@@ -29,6 +32,9 @@ format: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev         ## CPU per sign-in, beside a bare hello
 	@$(BIN)/python bench/bench.py run bench/vestibule.toml --cwd . --python $(BIN)/python $(ARGS)
+
+compare: $(VENV)/.installed-dev       ## the same beside other sign-in stacks, ten minutes
+	@$(BIN)/python bench/bench.py compare bench/vestibule.toml --cwd . --python $(BIN)/python --rounds 5 --seconds 540 $(ARGS)
 
 soak: $(VENV)/.installed-dev          ## ten minutes of mixed load: errors, memory, descriptors
 	@$(BIN)/python bench/soak.py $(ARGS)

@@ -27,6 +27,9 @@ def free_port() -> int:
 class Server:
     """One process. `port` and `url` say where it listens; `log` is all it wrote."""
 
+    words = (sys.executable, ROOT / "main.py")  # what starts it
+    cwd = None  # where, if not in its folder
+
     def __init__(self, env: dict, folder: Path):
         self.folder, self.process = folder, None
         self._listen_on(int(env.get("PORT", 0)) or free_port(), env)
@@ -56,8 +59,8 @@ class Server:
         keep = {k: os.environ[k] for k in ("PATH", "HOME", "LANG") if k in os.environ}
         with self.logfile.open("ab") as out:
             self.process = subprocess.Popen(
-                [sys.executable, ROOT / "main.py"],
-                cwd=self.folder,
+                self.words,
+                cwd=self.cwd or self.folder,
                 env=keep | self.env,
                 stdout=out,
                 stderr=out,

@@ -3,24 +3,32 @@
 import ast
 import importlib
 import json
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
+from configparser import ConfigParser
 from fnmatch import fnmatchcase
 
+import jsonschema_rs
 import pytest
 
 import main
 import manage
 from auth import Policy
-from tests.serving import ROOT, free_port
+from tests.conftest import ADMIN, environment
+from tests.serving import ROOT, Server, Tab, free_port
 from utils import breaker, outbox, settings, shield
 
 DOCS = sorted([*ROOT.glob("docs/*.md"), ROOT / "SECURITY.md"])
 RAILWAY = tomllib.loads((ROOT / "railway.toml").read_text())
+RAILWAY_SCHEMA = json.loads((ROOT / "tests" / "railway.schema.json").read_text())
 DOCKERFILE = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
+SERVING = (ROOT / "utils" / "server.py").read_text()
+GRACEFUL = int(re.search(r"timeout_graceful_shutdown=(\d+)", SERVING)[1])
 
 
 def instructions(name):
@@ -39,19 +47,40 @@ def test_railway_builds_and_starts_the_image():
     assert "preDeployCommand" not in deploy  # there is no volume at that moment
 
 
+def test_railway_takes_the_file_as_it_is():
+    jsonschema_rs.meta.validate(RAILWAY_SCHEMA)
+    jsonschema_rs.validate(RAILWAY_SCHEMA, RAILWAY)
+
+
+@pytest.mark.parametrize(
+    ("room", "change"),
+    [
+        ("deploy", {"drainingSeconds": "50"}),  # as in Railway's own example; it deploys nothing
+        ("deploy", {"healthCheckPath": "/healthz"}),
+        ("deploy", {"restartPolicyType": "on-failure"}),
+        ("deploy", {"sleepApplication": "false"}),
+        ("build", {"builder": "DOCKER"}),
+        ("build", {"dockerfile": "Dockerfile"}),
+    ],
+)
+def test_what_railway_would_refuse_or_pass_over_is_found(room, change):
+    wrong = RAILWAY | {room: RAILWAY[room] | change}
+    with pytest.raises(jsonschema_rs.ValidationError):
+        jsonschema_rs.validate(RAILWAY_SCHEMA, wrong)
+
+
 def test_railway_checks_and_restarts():
     deploy = RAILWAY["deploy"]
     assert deploy["healthcheckPath"] == "/healthz"
     assert 10 <= deploy["healthcheckTimeout"] <= 300
     assert deploy["restartPolicyType"] == "ON_FAILURE"
     assert 1 <= deploy["restartPolicyMaxRetries"] <= 10
+    # Asleep it would try no mail again.
+    assert deploy["sleepApplication"] is False
 
 
 def test_railway_waits_for_requests_and_for_the_mail_in_hand():
-    graceful = int(
-        re.search(r"timeout_graceful_shutdown=(\d+)", (ROOT / "utils" / "server.py").read_text())[1]
-    )
-    assert int(RAILWAY["deploy"]["drainingSeconds"]) >= graceful + outbox.DRAIN_SECONDS
+    assert RAILWAY["deploy"]["drainingSeconds"] >= GRACEFUL + outbox.DRAIN_SECONDS
 
 
 def test_the_platform_s_host_passes_the_health_check(door):
@@ -119,6 +148,170 @@ def test_the_health_check_of_the_image_tells_up_from_down(serve):
         assert done.returncode == status, done.stderr
 
 
+class Image(Server):
+    """What the Dockerfile makes: the code, which nobody there may write, and /data."""
+
+    def __init__(self, env, folder, user):
+        super().__init__(env, folder)
+        self.words, self.cwd = (*user, sys.executable, "main.py"), folder / "app"
+
+    def run(self, *words):
+        """As `docker exec` does it."""
+        command = [*self.words[:-1], *words]
+        env = {"PATH": os.environ["PATH"]} | self.env
+        return subprocess.run(command, cwd=self.cwd, env=env, capture_output=True, text=True)
+
+
+def user_of_the_image():
+    """Words before a command: as the user of the image, who may read everything here."""
+    if os.getuid():
+        return ()
+    uid, gid = instructions("USER")[-1].split(":")
+    may_read = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
+    user = ("setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", *may_read)
+    if subprocess.run([*user, sys.executable, "-c", ""], capture_output=True).returncode == 0:
+        return user
+    # In a container without that capability: root, whom files refuse like anybody else.
+    return ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
+
+
+@pytest.fixture
+def image(tmp_path, sink):
+    """The steps of the Dockerfile, but for what installs packages and adds the user."""
+    app, volume, user = tmp_path / "app", tmp_path / "volume", user_of_the_image()
+    volume.mkdir(mode=0o700)
+    for line in instructions("COPY"):
+        *sources, target = line.split()
+        for source in sources:
+            to = app / target / source if target.endswith("/") else app / target
+            to.parent.mkdir(parents=True, exist_ok=True)
+            if (ROOT / source).is_file():
+                shutil.copy(ROOT / source, to)
+            else:
+                shutil.copytree(ROOT / source, to, ignore=shutil.ignore_patterns("__pycache__"))
+    (app / "data").symlink_to(volume)
+    for line in instructions("RUN"):
+        if line.startswith("python "):
+            subprocess.run([sys.executable, *shlex.split(line)[1:]], cwd=app, check=True)
+    for path in [app, *app.rglob("*")]:
+        if not path.is_symlink():
+            path.chmod(0o555 if path.is_dir() else 0o444)
+    if "--reuid=10001" in user:
+        os.chown(volume, 10001, 10001)
+    env = environment("", "", SMTP_PORT=sink.port)
+    server = Image(env, tmp_path, user)
+    yield server
+    server.kill()
+
+
+def test_the_image_serves_keeps_and_stops(image, sink):
+    """Code that can't be written, a user without rights, all that is kept in one folder."""
+    before = {p: p.lstat().st_mtime_ns for p in image.cwd.rglob("*")}
+    assert any(p.suffix == ".pyc" for p in before)  # or each start would compile all of it
+    image.start()
+    tab = Tab(image)
+    tab.post("/create_code", email=ADMIN)
+    tab.post("/verify_code", code=sink.code(ADMIN))
+    assert tab.signed_in
+    refused = image.run("-c", "open('main.py', 'a')")
+    assert "PermissionError" in refused.stderr, refused
+    for words in (["doctor"], ["backup", "data/copy.db"]):
+        done = image.run("manage.py", *words)
+        assert done.returncode == 0, done
+    image.stop()  # within its time, or this raises
+    assert "Application shutdown complete" in image.log
+    assert {p: p.lstat().st_mtime_ns for p in image.cwd.rglob("*")} == before
+    kept = {p.name: p.stat().st_mode & 0o777 for p in (image.folder / "volume").iterdir()}
+    assert kept["vestibule.db"] == kept["copy.db"] == 0o600
+    # Another container with the same volume.
+    image.start()
+    tab.servers = (image,)
+    assert tab.signed_in
+
+
+# ---- the page
+GUIDE = (ROOT / "docs" / "deploy.md").read_text()
+
+
+def variables(heading):
+    """The first block of variables below this heading."""
+    block = re.search(rf"^#+ {heading}$.*?```ini\n(.*?)```", GUIDE, re.M | re.S)[1]
+    return dict(re.findall(r"^ *([A-Z_]+)=(.+)$", block, re.MULTILINE))
+
+
+@pytest.mark.parametrize("mail", ["Mail with Gmail", "Mail with Resend"])
+@pytest.mark.parametrize("place", ["The first deployment", "A plain server: systemd and nginx"])
+def test_the_variables_of_the_page_are_all_that_is_needed(place, mail, tmp_path):
+    written = variables("The first deployment") | variables(place) | variables(mail)
+    railway = {
+        "RAILWAY_ENVIRONMENT": "production",
+        "RAILWAY_PUBLIC_DOMAIN": "my-app.up.railway.app",
+        "RAILWAY_VOLUME_MOUNT_PATH": str(tmp_path),
+    }
+    written |= {} if "DATA_DIR" in written else railway
+    found, faults = settings.check(settings.read(written, None))
+    assert not faults
+    # The sender's domain is the one thing that nobody can look up from here.
+    assert {name for name, _ in settings.advice(found)} <= {"MAIL_FROM"}
+    assert found.port == 5001 and found.https and found.mail_from
+
+
+def test_the_steps_of_the_page_are_those_of_the_files():
+    assert "shows `drainingSeconds` quoted" in GUIDE
+    assert f"waits `drainingSeconds`, here {RAILWAY['deploy']['drainingSeconds']};" in GUIDE
+    assert f"--stop-timeout {RAILWAY['deploy']['drainingSeconds']} " in GUIDE
+    assert "--mount-path /data" in GUIDE and "-v vestibule:/data" in GUIDE
+    assert re.search(r"domain --port (\d+)", GUIDE)[1] == variables("The first deployment")["PORT"]
+
+
+# ---- a machine with systemd
+UNIT = ROOT / "docs" / "ops" / "vestibule@.service"
+# Not the units of the machine that it names: they are none of ours.
+VERIFY = ("systemd-analyze", "verify", "--recursive-errors=no")
+
+
+def unit():
+    reader = ConfigParser(strict=False, interpolation=None)
+    reader.optionxform = str
+    reader.read(UNIT)
+    return reader
+
+
+def test_the_unit_starts_what_is_there_and_waits_long_enough():
+    service = unit()["Service"]
+    program, script = service["ExecStart"].split()
+    assert program == f"{service['WorkingDirectory']}/.venv/bin/python"
+    assert (ROOT / script).is_file()
+    assert int(service["RestartPreventExitStatus"]) == settings.EX_CONFIG
+    assert int(service["TimeoutStopSec"]) >= GRACEFUL + outbox.DRAIN_SECONDS
+    for named in (service["WorkingDirectory"], f"/var/lib/{service['StateDirectory']}", UNIT.name):
+        assert named in GUIDE
+    ports = re.findall(r"server 127\.0\.0\.1:(\d+)", (UNIT.parent / "nginx.conf").read_text())
+    assert ports and all(f"vestibule@{port}" in GUIDE for port in ports)
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd on this machine")
+def test_the_unit_is_one_by_systemd_s_own_checker(tmp_path):
+    def said(text):
+        folder, service = tmp_path / "etc/systemd/system", unit()["Service"]
+        python = tmp_path / service["ExecStart"].split()[0].lstrip("/")
+        for path in (folder, python.parent):
+            path.mkdir(parents=True, exist_ok=True)
+        shutil.copy("/bin/true", python)
+        (folder / UNIT.name).write_text(text)
+        done = subprocess.run(
+            [*VERIFY, f"--root={tmp_path}", "vestibule@5001.service"],
+            capture_output=True,
+            text=True,
+        )
+        return [line for line in done.stderr.splitlines() if "vestibule@" in line]
+
+    text = UNIT.read_text()
+    assert said(text) == []
+    for right, wrong in (("TimeoutStopSec=50", "TimeoutStopSec=soon"), ("UMask", "Umask")):
+        assert right in text and said(text.replace(right, wrong)), wrong
+
+
 # ---- .dockerignore
 def kept_out(path, patterns):
     """As Docker reads the file: the last pattern that matches the path or a folder above it decides."""
@@ -170,7 +363,7 @@ def test_the_reader_of_dockerignore_knows_the_difference():
 # ---- what the documents name
 # Names of others, and examples; everything else has to be ours.
 OTHERS_NAMES = {"RAILWAY_RUN_UID", "OTEL_PYTHON_EXCLUDED_URLS", "OTEL_EXPORTER_OTLP_ENDPOINT"}
-OTHERS_FILES = {"copy.db", "vestibule.db"}
+OTHERS_FILES = {"copy.db", "/data/copy.db", "vestibule.db"}
 EXAMPLE_ROUTES = {"/reports", "/figures", "/color", "/drafts", "/data", "/app"}
 SOURCES = [ROOT / "main.py", *(p for room in ("auth", "utils") for p in ROOT.glob(f"{room}/*.py"))]
 CODE = "".join(p.read_text() for p in SOURCES)
@@ -274,6 +467,21 @@ def test_every_threat_has_a_test_that_exists():
     for row in rows:
         named = re.findall(r"`(test_\w+)`", row.split("|")[3])
         assert named and set(named) <= TESTS, row
+
+
+FAULTS = [
+    f"{group}{n}" for group, last in (("L", 14), ("M", 13), ("N", 7)) for n in range(1, last + 1)
+]
+
+
+@pytest.mark.parametrize("name", ["J2", "J12", "J13", *FAULTS])
+def test_every_fault_has_a_test_that_bears_its_name(name):
+    text = (ROOT / "docs" / "threat-model.md").read_text()
+    rows = re.findall(rf"^\| {name} \|.*$", text, re.MULTILINE)
+    assert rows
+    # What N4 asks for is what K7 is.
+    own = re.compile(rf"test_(?:[A-Z]+\d+_)*{ {'N4': 'K7'}.get(name, name) }_")
+    assert any(own.match(test) for row in rows for test in re.findall(r"`(test_\w+)`", row))
 
 
 def test_documents_agree_with_the_numbers_in_the_code():

@@ -149,7 +149,7 @@ def test_signing_in_is_counted_by_its_way(watched):
     }
 
 
-def test_wrong_codes_are_counted_by_their_lane(watched):
+def test_N5_wrong_codes_are_counted_by_their_lane(watched):
     ada = watched.add("ada@example.org").address
     known = watched.door()
     known.sign_in(ada)
@@ -179,7 +179,7 @@ def test_wrong_codes_are_counted_by_their_lane(watched):
     assert sorted(details) == ["", "", "", "", "known browser"]
 
 
-def test_a_refresh_token_that_was_used_twice_is_counted(watched):
+def test_N5_a_refresh_token_that_was_used_twice_is_counted(watched):
     ada = watched.add("ada@example.org").address
     program = watched.program()
     program.sign_in(ada)
@@ -191,7 +191,7 @@ def test_a_refresh_token_that_was_used_twice_is_counted(watched):
     assert found["authn_token_reuse", ""] == found["failed", "token_reused"] == 1
 
 
-def test_codes_that_are_off_for_strangers_show(build):
+def test_N5_codes_that_are_off_for_strangers_show(build):
     house = build(METRICS_TOKEN=TOKEN, LIMIT_WRONG_FLEET="2/1h", LIMIT_MAILS_FLEET="2/24h")
     house.add("ada@example.org")
 
@@ -231,7 +231,7 @@ def test_what_is_taken_back_has_not_happened(watched):
     assert heard == [("authn_login_success", ""), ("authn_login_success", "link")]
 
 
-def test_how_the_mail_is_doing(watched):
+def test_N5_how_the_mail_is_doing(watched):
     watched.add("ada@example.org")
     watched.door().ask("ada@example.org")
     watched.clock.advance(33)
@@ -250,7 +250,7 @@ def test_how_the_mail_is_doing(watched):
     assert [value(found, f"vestibule_mail_{n}") for n in ("held", "paused", "workers")] == [1, 1, 1]
 
 
-def test_a_database_that_is_away_shows_and_is_counted(watched):
+def test_N5_a_database_that_is_away_shows_and_is_counted(watched):
     door = watched.door()
     door.sign_in(ADMIN)
     assert value(figures(watched), "vestibule_database_up") == 1

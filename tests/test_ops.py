@@ -1,13 +1,19 @@
 """What docs/ops gives to operators fits what the app says: figures, alerts, the filter of fail2ban."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
+import warnings
 from configparser import ConfigParser
+from pathlib import Path
 
 import pytest
 import yaml
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from prometheus_client.parser import text_string_to_metric_families
 
 from auth.record import FAILED
@@ -18,6 +24,10 @@ from utils.metrics import SECONDS
 OPS = ROOT / "docs" / "ops"
 ALERTS = yaml.safe_load((OPS / "alerts.yml").read_text())
 RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
+CASES = yaml.safe_load((OPS / "alerts.test.yml").read_text())["tests"]
+# `make test` puts it beside Python, out of Debian's package of Prometheus.
+PLACES = os.pathsep.join([os.environ.get("PATH", ""), str(Path(sys.executable).parent)])
+PROMTOOL = shutil.which("promtool", path=PLACES)
 DASHBOARD = json.loads((OPS / "grafana-dashboard.json").read_text())
 QUERIES = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
 GUIDE = (ROOT / "docs" / "observe.md").read_text()
@@ -57,7 +67,7 @@ def unknown(query, exposed):
         if name not in exposed:
             wrong.append(name)
         for label, how, value in wanted:
-            if label == "job":  # Prometheus adds it
+            if label in ("job", "instance"):  # Prometheus adds them
                 continue
             values = {labels.get(label) for labels in exposed.get(name, [])} - {None}
             fits = any(re.fullmatch(value, v) if "~" in how else v == value for v in values)
@@ -100,8 +110,7 @@ def test_a_query_for_what_nobody_says_is_found(exposed, wrong):
 
 
 # ---- alerts
-def test_the_alerts_are_rules_by_their_form_and_by_promtool_where_there_is_one():
-    """promtool is in no small package: what it would refuse most often is looked for without it."""
+def test_the_alerts_are_rules_by_their_form():
     assert set(ALERTS) == {"groups"} and len(RULES) >= 10
     names = [rule["alert"] for rule in RULES]
     assert len(set(names)) == len(names) and all(n.startswith("Vestibule") for n in names)
@@ -112,9 +121,77 @@ def test_the_alerts_are_rules_by_their_form_and_by_promtool_where_there_is_one()
         assert rule["annotations"]["summary"].endswith((".", "?"))
         assert rule["expr"].count("(") == rule["expr"].count(")")
         assert f"`{rule['alert']}`" in GUIDE
-    tool = shutil.which("promtool")
-    if tool:
-        subprocess.run([tool, "check", "rules", OPS / "alerts.yml"], check=True)
+
+
+def test_each_alert_has_a_case_in_which_it_is_silent_and_one_in_which_it_rings(exposed):
+    rings, silent = set(), set()
+    for case in CASES:
+        for check in case["alert_rule_test"]:
+            (rings if check.get("exp_alerts") else silent).add(check["alertname"])
+        for series in case["input_series"]:
+            assert series["series"].startswith("up{") or not unknown(series["series"], exposed)
+    assert rings == silent == {rule["alert"] for rule in RULES}
+
+
+def promtool(*words):
+    return subprocess.run([PROMTOOL, *words], capture_output=True, text=True)
+
+
+@pytest.mark.skipif(not PROMTOOL, reason="no promtool: it is in Debian's package prometheus")
+def test_the_alerts_load_and_ring_when_they_should_by_promtool(tmp_path):
+    for words in (
+        ["check", "rules", OPS / "alerts.yml"],
+        ["test", "rules", OPS / "alerts.test.yml"],
+    ):
+        done = promtool(*words)
+        assert done.returncode == 0, done
+    # And it would tell: a rule that is none, and one that rings too late.
+    text = (OPS / "alerts.yml").read_text()
+    shutil.copy(OPS / "alerts.test.yml", tmp_path)
+    for right, wrong, words in (
+        ("expr: up{", "expr: up{{", ["check", "rules", "alerts.yml"]),
+        ("for: 30m", "for: 32m", ["test", "rules", "alerts.test.yml"]),
+    ):
+        assert right in text
+        (tmp_path / "alerts.yml").write_text(text.replace(right, wrong))
+        done = promtool(*words[:2], tmp_path / words[2])
+        assert done.returncode == 1, done
+
+
+# ---- dashboard
+def kept(dashboard):
+    """What Grafana's own types know of it; whatever they don't know is gone."""
+    # It would rather be asked about the next form, which older Grafanas do not read.
+    with warnings.catch_warnings(action="ignore"):
+        from grafana_foundation_sdk.models.dashboard import Dashboard
+    register_default_plugins()
+    read = Dashboard.from_json(json.loads(json.dumps(dashboard)))
+    return json.loads(JSONEncoder().encode(read))
+
+
+def lost(given, found, path=""):
+    """Where of `given` something is missing in `found`, or another."""
+    if isinstance(given, dict):
+        missing = [f"{path}/{key}" for key in given if key not in found]
+        there = [key for key in given if key in found]
+        return missing + [p for k in there for p in lost(given[k], found[k], f"{path}/{k}")]
+    if isinstance(given, list) and len(given) == len(found):
+        pairs = enumerate(zip(given, found, strict=True))
+        return [p for n, (one, other) in pairs for p in lost(one, other, f"{path}/{n}")]
+    return [] if given == found else [path]
+
+
+def test_the_dashboard_says_nothing_that_grafana_does_not_know():
+    assert lost(DASHBOARD, kept(DASHBOARD)) == []
+    # Words that are nearly right are what it finds: a panel, a query, a whole.
+    wrong = json.loads(json.dumps(DASHBOARD))
+    panel = wrong["panels"][0]
+    panel["gridPosition"] = panel["targets"][0]["expression"] = wrong["reload"] = "1m"
+    assert sorted(lost(wrong, kept(wrong))) == [
+        "/panels/0/gridPosition",
+        "/panels/0/targets/0/expression",
+        "/reload",
+    ]
 
 
 def test_the_dashboard_is_one_that_grafana_imports():

@@ -66,7 +66,7 @@ def letter(kind, ref):
 
 
 @pytest.fixture
-def office(database_url):
+def office(migrated, database_url):
     """office() → a process with a database, a provider, and the outbox between them."""
     opened, clock = [], Clock(time.time())  # the same for all of them
 

@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
+from utils.disks import network_disk
+
 DOTENV = Path(".env")  # in the working directory, where `make run` and a container start
 EX_CONFIG = 78  # sysexits.h: something was found in an unconfigured or misconfigured state
 PLACEHOLDERS = re.compile(
@@ -430,6 +432,9 @@ def _contradictions(v: Mapping[str, Any], written: Mapping[str, str]) -> list[tu
             "DATABASE_URL",
             "is SQLite outside a volume, which a redeploy deletes; attach a volume or use PostgreSQL",
         )
+    if v["DATABASE_URL"].startswith("sqlite:") and (disk := network_disk(_sqlite_path(v))):
+        text = f"is SQLite on a network disk ({disk}), where its locks do not hold"
+        bad("DATABASE_URL", f"{text}; name a file on a disk of this machine, or use PostgreSQL")
     return found
 
 
@@ -452,8 +457,11 @@ def _lost_on_redeploy(v: Mapping[str, Any], written: Mapping[str, str]) -> bool:
     if not written.get("RAILWAY_ENVIRONMENT") or not v["DATABASE_URL"].startswith("sqlite:"):
         return False
     volume = written.get("RAILWAY_VOLUME_MOUNT_PATH")
-    path = folder(v["DATABASE_URL"].removeprefix("sqlite:///")).resolve()
-    return not volume or not path.is_relative_to(Path(volume).resolve())
+    return not volume or not _sqlite_path(v).is_relative_to(Path(volume).resolve())
+
+
+def _sqlite_path(v: Mapping[str, Any]) -> Path:
+    return folder(v["DATABASE_URL"].removeprefix("sqlite:///")).resolve()
 
 
 def _prepare(settings: Settings) -> None:

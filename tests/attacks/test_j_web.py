@@ -663,7 +663,7 @@ class Stranger:
 
 
 @pytest.fixture
-def stranger(database_url):
+def stranger(migrated, database_url):
     stranger = Stranger(database_url)
     yield stranger
     stranger.real.close()

@@ -102,7 +102,7 @@ class Plugged:
 
 
 @pytest.fixture
-def plugged(database_url):
+def plugged(migrated, database_url):
     plugged = Plugged(database_url)
     yield plugged
     plugged.db.close()

@@ -9,6 +9,7 @@ from contextlib import closing
 from itertools import pairwise
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from auth import MIGRATIONS
 from main import OUTBOX_MIGRATIONS
@@ -24,11 +25,12 @@ from utils.outbox import POISON_TRIES
 STARTS, AT_ONCE = 300, 4
 P99_SECONDS, RECOVERY_SECONDS = 0.150, 45
 ADA = "ada@example.org"
+TOKEN = "figures-5b1f0c3e9a7d2468"
 OPEN = "state in ('queued', 'sending')"
 
 
 @pytest.fixture
-def db(database_url):
+def db(migrated, database_url):
     """The tables as they are, without a house in front."""
     with closing(connect(database_url)) as db:
         migrate(db, MIGRATIONS, OUTBOX_MIGRATIONS)
@@ -64,7 +66,7 @@ class People:
         slow in each.
         """
         rounds = []
-        for _ in range(3):
+        for _ in range(9):
             rounds.append(sorted(self.ask(n))[int(n * 0.99) - 1])
             if rounds[-1] < P99_SECONDS:
                 return
@@ -91,7 +93,7 @@ def at_most_twice_and_the_same(chaos):
 
 def outage(serve, chaos, db, trouble, hang_up=True, **more):
     """Trouble, 300 starts, no trouble: answers are quick, mails come within 45 s, at most two of each."""
-    server = serve(SMTP_PORT=chaos.port, SIGNUP="open", **more)
+    server = serve(SMTP_PORT=chaos.port, SIGNUP="open", METRICS_TOKEN=TOKEN, **more)
     people = People(server)
     people.ask(20)  # in good times first: a connection is there when trouble begins
     chaos.wait_for(lambda: people.all_arrived(chaos))
@@ -100,14 +102,26 @@ def outage(serve, chaos, db, trouble, hang_up=True, **more):
     # It lasts until it was felt.
     hangs = [c for c in chaos.connections if c.hanging]
     until(lambda: hangs or db.q(f"select 1 from outbox where {OPEN} and reply <> ''"))
+    assert waiting(server)  # whoever watches sees it
     mended(chaos, hang_up)
     recovered = time.monotonic()
     chaos.wait_for(lambda: people.all_arrived(chaos), RECOVERY_SECONDS)
     print(f"all had their mail {time.monotonic() - recovered:.1f} s after recovery")
     settled(db)
     at_most_twice_and_the_same(chaos)
-    assert states(db) == {"accepted"}
+    assert states(db) == {"accepted"} and waiting(server) == 0
     people.sign_in(chaos)
+
+
+def figure(server, name, **labels):
+    """What Prometheus would read there; None when it is not said."""
+    text = server.client.get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"}).text
+    samples = [s for family in text_string_to_metric_families(text) for s in family.samples]
+    return next((s.value for s in samples if (s.name, s.labels) == (name, labels)), None)
+
+
+def waiting(server):
+    return sum(figure(server, "vestibule_mails", state=state) for state in ("queued", "sending"))
 
 
 def mended(chaos, hang_up=True):
@@ -274,6 +288,18 @@ def test_L4_what_ails_the_provider_kills_no_mail_and_no_address(build, place, re
 @sqlite_only
 def test_L4_the_quota_is_spent(serve, chaos, db):
     outage(serve, chaos, db, lambda chaos: chaos.at("dot", QUOTA))
+
+
+def test_N5_who_watches_sees_that_the_provider_takes_none_and_then_takes_some(serve, chaos):
+    """The figure of VestibuleMailHeld, in a process that serves."""
+    server = serve(SMTP_PORT=chaos.port, SIGNUP="open", METRICS_TOKEN=TOKEN)
+    chaos.at("dot", QUOTA)
+    People(server).ask(1)
+    until(lambda: figure(server, "vestibule_mail_held"))
+    assert waiting(server) == 1 and figure(server, "vestibule_mail_workers") == 1
+    mended(chaos)
+    until(lambda: figure(server, "vestibule_mails", state="accepted") == 1, RECOVERY_SECONDS)
+    assert figure(server, "vestibule_mail_held") == waiting(server) == 0
 
 
 @sqlite_only

@@ -1,6 +1,6 @@
 """kill -9 at any moment: what was promised is kept, and nothing stays half done.
 
-KILLS says how often each database's server is killed in the test of random moments; 12 by default, 150 now and then.
+KILLS says how often at least each server is killed in the test of random moments; 12 by default, 150 now and then.
 """
 
 import os
@@ -203,12 +203,15 @@ def test_M1_M3_kills_at_random_moments_break_no_promise(serve, chaos, database_u
     seed = int(os.environ.get("SEED") or random.randrange(10**6))
     street = Street(chaos, seed)
     print(f"SEED={seed} KILLS={KILLS}")  # shown when it fails
-    for _ in range(KILLS):
+    for kills in count(1):
         street.walk(serve(SMTP_PORT=chaos.port, SIGNUP="open"))
+        promised = [p for p in street.people if p.promised]
+        tried = [p for p in promised if p.tries]
+        # On a busy machine they do next to nothing between two kills.
+        if kills >= KILLS and len(promised) > KILLS and len(tried) > KILLS / 2:
+            break
+        assert kills < 5 * KILLS, "they did next to nothing"
     last = serve(SMTP_PORT=chaos.port, SIGNUP="open")
-    promised = [p for p in street.people if p.promised]
-    tried = [p for p in promised if p.tries]
-    assert len(promised) > KILLS and len(tried) > KILLS / 2, "they did next to nothing"
     # Every answered start has its mail. The rest of so many lives takes its time.
     chaos.wait_for(lambda: all(chaos.to(p.address) for p in promised), 60 + len(promised) / 20)
     with closing(connect(database_url)) as db:
@@ -231,7 +234,7 @@ def test_M1_M3_kills_at_random_moments_break_no_promise(serve, chaos, database_u
     assert not street.unexpected, (seed, street.unexpected[:5])
     lost = [p.address for p in promised if not p.arrived]
     print(
-        f"{KILLS} kills: {len(promised)} starts were answered, {len(tried)} codes entered between the"
+        f"{kills} kills: {len(promised)} starts were answered, {len(tried)} codes entered between the"
         f" kills, {open_before} after them; {len(lost)} sessions whose answer was lost; copies of a mail:"
         f" {dict(copies)}"
     )
