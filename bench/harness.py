@@ -11,8 +11,8 @@ from urllib.parse import urlencode
 class Sink:
     """Takes every mail on loopback and hands each that is `wanted` to whoever waits for its recipient."""
 
-    def __init__(self, wanted):
-        self.waiting, self.wanted = {}, wanted
+    def __init__(self):
+        self.waiting, self.wanted = {}, bool
         self.mails = self.connections = 0
 
     async def listen(self):
@@ -74,7 +74,7 @@ class _Smtp(asyncio.Protocol):
 
 # ---- HTTP
 class _Http(asyncio.Protocol):
-    """One keep-alive connection, one request at a time; answers have a Content-Length."""
+    """One connection, one request at a time; answers have a Content-Length or come in chunks."""
 
     def __init__(self):
         self.buffer, self.closed, self.future = b"", False, None
@@ -96,21 +96,39 @@ class _Http(asyncio.Protocol):
         headers = [
             (name.lower(), value.strip()) for name, _, value in (x.partition(":") for x in lines)
         ]
-        if len(body) < int(dict(headers).get("content-length", 0)):
+        known = dict(headers)
+        if "chunked" in known.get("transfer-encoding", ""):
+            body = joined(body)
+        if body is None or len(body) < int(known.get("content-length", 0)):
             return
         self.buffer = b""
+        # The next request opens a new one, even when the server has not yet closed this one.
+        self.closed = known.get("connection", "").lower() == "close"
         self.future.set_result((int(first.split(" ", 2)[1]), headers, body))
 
 
+def joined(chunks):
+    """The body that came in chunks; None while some are missing."""
+    body = b""
+    while True:
+        size, found, rest = chunks.partition(b"\r\n")
+        length = int(size.split(b";")[0], 16) if found else -1
+        if length < 0 or len(rest) < length + 2:
+            return None
+        if not length:
+            return body
+        body, chunks = body + rest[:length], rest[length + 2 :]
+
+
 class Browser:
-    """One connection and one cookie jar."""
+    """One connection, one cookie jar, and what it keeps of answers."""
 
     def __init__(self, port):
-        self.port, self.http, self.cookies = port, None, {}
+        self.port, self.http, self.cookies, self.kept = port, None, {}, {}
 
     def forget(self):
         """A new browser on the same connection."""
-        self.cookies = {}
+        self.cookies, self.kept = {}, {}
 
     def close(self):
         if self.http:
@@ -176,6 +194,9 @@ def cpu_seconds(pid):
 
 
 def memory_mb(pid):
-    """Resident memory of the process."""
-    with open(f"/proc/{pid}/status") as status:
-        return sum(int(line.split()[1]) for line in status if line.startswith("VmRSS")) / 1024
+    """Resident memory of the process tree; what two of them share is counted in both."""
+    total = 0
+    for process in tree(pid):
+        with open(f"/proc/{process}/status") as status:
+            total += sum(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+    return total / 1024
