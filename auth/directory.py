@@ -1,10 +1,13 @@
 """Looking people up: the list, one person, the figures. It changes nobody. No HTTP, HTML or SQL."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
-from auth import devices, events, roles, sessions, tenants, users
+from auth import counted, devices, events, roles, sessions, tenants, users
+from auth.addresses import canonical
+from auth.counted import Kind
 from auth.events import Event
 from auth.office import PAGE_SIZE, Office, must, must_address, tidy_query
 from auth.policy import Policy
@@ -16,6 +19,12 @@ from auth.users import EVERYBODY, Spot, User, Wanted
 LATEST = 20  # events on the page of one person
 FEW = 4  # fewer than one of so many: found first, and sorted then
 STEP = 1000  # people who are read at once where all are
+# Of more people than these no page reads all. They are counted now and then, and a search says how far it looked.
+MANY = 100_000
+LOOK, LOOK_IN_INDEX = 20_000, 200_000  # people whom one page looks through
+RARE = 400  # fewer than one of so many of them: not sought along an order, but all found first
+COUNTED_EVERY, COUNTED_FOR = 500, 3600  # seconds
+COUNT_STEP = 2000
 WEEK = 7 * 86400
 
 
@@ -33,17 +42,49 @@ class PersonPage:
 
 @dataclass(frozen=True)
 class PeoplePage:
-    """One page of the list."""
+    """One page of the list. Of very many people not all is known."""
 
     users: list[User]
     wanted: Wanted
-    total: int  # found, on all pages
-    first: int  # which of them this page begins with, from 1
+    total: int | None  # found, on all pages
+    first: int | None  # which of them this page begins with, from 1
     after: str  # the id that the next page begins behind; "" on the last
     before: str  # the id that the page before ends in front of; "" on the first
     here: dict[str, str]  # this page, in a URL
     counts: dict[str, int]  # of everybody
     roles: list[str]
+    counted_at: int | None = None  # when, where that is not now
+    looked_to: User | None = None  # up to whom these are all, where others may come behind
+
+
+@dataclass(frozen=True)
+class Counted:
+    """How many people there were at a time."""
+
+    kinds: dict[Kind, int]
+    at: int
+
+    def total(self, wanted: Wanted = EVERYBODY) -> int:
+        """All that pass these filters; a search counts for none."""
+        return sum(
+            n
+            for kind, n in self.kinds.items()
+            if wanted.role in ("", kind.role)
+            and wanted.state in ("", kind.state)
+            and (kind.recent or not wanted.seen)
+        )
+
+    def counts(self) -> dict[str, int]:
+        """As users.counts."""
+        admins = self.total(Wanted(role="admin")) - self.total(
+            Wanted(role="admin", state="disabled")
+        )
+        return {
+            "people": self.total(),
+            "admins": admins,
+            "disabled": self.total(Wanted(state="disabled")),
+            "recent": self.total(Wanted(seen=users.SEEN)),
+        }
 
 
 class SigningIn(Protocol):
@@ -61,7 +102,12 @@ class SigningIn(Protocol):
 
 @dataclass(frozen=True)
 class Directory(Office):
+    """`look_at`, `look_in_index`: among how many people one page seeks where there are more than `many`."""
+
     signin: SigningIn
+    many: int = MANY
+    look_at: int = LOOK
+    look_in_index: int = LOOK_IN_INDEX
 
     ASKED: ClassVar = ("q", "role", "state", "seen", "sort", "after", "before")
 
@@ -84,10 +130,19 @@ class Directory(Office):
 
     def find(self, wanted: Wanted = EVERYBODY, after: str = "", before: str = "") -> PeoplePage:
         """The page behind or in front of the person with this id; the first one when nobody has it."""
-        since = int(self.clock()) - WEEK
         spot, back = self._spot(before, wanted), True
         if not spot:
             spot, back = self._spot(after, wanted), False
+        last = self.last_count()
+        if last:
+            found = self._find_in_many(wanted, spot, back, last)
+        else:
+            found = self._find_in_all(wanted, spot, back)
+        here = found.here and ({"before": before} if back else {"after": after})
+        return replace(found, here=wanted.params() | here)
+
+    def _find_in_all(self, wanted: Wanted, spot: Spot, back: bool) -> PeoplePage:
+        since = int(self.clock()) - WEEK
         counts = users.found(self.db, wanted, since, spot, back)
         total, earlier = counts.pop("found"), counts.pop("earlier")
         # What fits on the first page is the first page, and behind the last there is none.
@@ -99,7 +154,6 @@ class Directory(Office):
             rows, earlier = rows[::-1], earlier - len(rows)
         more = back or len(rows) > PAGE_SIZE
         rows = rows[:PAGE_SIZE]
-        here = {"before": before} if back else {"after": after} if spot else {}
         return PeoplePage(
             users=rows,
             wanted=wanted,
@@ -107,10 +161,88 @@ class Directory(Office):
             first=earlier + 1,
             after=rows[-1].id if more and rows else "",
             before=rows[0].id if spot and rows else "",
-            here=wanted.params() | here,
+            here={"": ""} if spot else {},
             counts=counts,
             roles=users.roles(self.db),
         )
+
+    def _find_in_many(self, wanted: Wanted, spot: Spot, back: bool, last: Counted) -> PeoplePage:
+        """The same where all are too many to be looked at."""
+        rows, reach = self._near(wanted, spot, back, last)
+        if back and len(rows) <= PAGE_SIZE:
+            spot, back = (), False
+            rows, reach = self._near(wanted, spot, back, last)
+        more = back or len(rows) > PAGE_SIZE
+        rows = rows[:PAGE_SIZE][:: -1 if back else 1]
+        looked_to = users.at(self.db, wanted.by, reach) if reach and not more else None
+        last_one = looked_to or (rows[-1] if more else None)
+        whole = not spot and not last_one
+        total = len(rows) if whole else None if wanted.query else last.total(wanted)
+        return PeoplePage(
+            users=rows,
+            wanted=wanted,
+            total=total,
+            first=None if spot else 1,
+            after=last_one.id if last_one else "",
+            before=rows[0].id if spot and rows else "",
+            here={"": ""} if spot else {},
+            counts=last.counts(),
+            roles=users.roles(self.db),
+            counted_at=last.at,
+            looked_to=looked_to,
+        )
+
+    def _near(
+        self, wanted: Wanted, spot: Spot, back: bool, last: Counted
+    ) -> tuple[list[User], Spot]:
+        """The next of them; and up to where people were looked at, where others may come behind."""
+        since, most, by = int(self.clock()) - WEEK, PAGE_SIZE + 1, wanted.by
+        found = wanted.query and users.by_address(self.db, canonical(wanted.query) or "")
+        if found and wanted == Wanted(wanted.query, sort=wanted.sort):
+            # Who types a whole address seeks no other one that ends like it.
+            return [] if spot else [found], ()
+        # By an index, or because a walk would hardly meet one of them.
+        among = last.total(Wanted(role=wanted.role if by in users.TOGETHER else ""))
+        few = self._by_index(wanted, last) or last.total(wanted) * RARE < among
+        open_to_all = not (wanted.query or wanted.state or wanted.seen)
+        if few or (open_to_all and (not wanted.role or by in users.TOGETHER)):
+            return users.search(self.db, wanted, since, most, spot, back, few), ()
+        near = users.in_index(wanted)
+        look = self.look_in_index if near else self.look_at
+        reach = users.reach(self.db, wanted, look, spot, back)
+        if near and (wanted.state or wanted.seen):
+            narrow = users.reach(self.db, wanted, users.NEAR, spot, back, reach, True)
+            reach = narrow or reach
+        rows = users.search(self.db, wanted, since, most, spot, back, reach=reach, near=near)
+        return rows, reach
+
+    def _by_index(self, wanted: Wanted, last: Counted) -> bool:
+        """Does an index find few enough to read and sort them all?"""
+        disabled = wanted.state if wanted.state == "disabled" else ""
+        role = wanted.role if wanted.by not in users.TOGETHER else ""
+        indexed = [w for w in (Wanted(role=role), Wanted(state=disabled)) if w != EVERYBODY]
+        return any(last.total(w) <= self.look_at // 2 for w in indexed)
+
+    def last_count(self) -> Counted | None:
+        """Where there are very many people, how many they were lately."""
+        last = Counted(*counted.last(self.db))
+        fresh = last.at > self.clock() - COUNTED_FOR
+        return last if fresh and last.total() > self.many else None
+
+    def count(self) -> bool:
+        """Count very many people, in short steps, unless somebody just did. For the app to call now and then."""
+        now, found = int(self.clock()), Counter[Kind]()
+        if not users.more_than(self.db, self.many):
+            return False
+        if counted.last(self.db)[1] > now - COUNTED_EVERY:
+            return False
+        place: Spot = (-1, "")
+        while place:
+            some, place = users.kinds(self.db, now - WEEK, place, COUNT_STEP)
+            found.update(some)
+        with self.db.tx() as t:
+            counted.put(t, found.items(), now)
+        return True
 
     def each(self, query: str) -> Iterator[User]:
         """All of them with this in name or address, by address."""
@@ -122,8 +254,12 @@ class Directory(Office):
     def _spot(self, id: str, wanted: Wanted) -> Spot:
         return users.spot(self.db, id, wanted.by) if id.isalnum() else ()
 
-    def counts(self) -> dict[str, int]:
-        return users.counts(self.db, int(self.clock()) - WEEK)
+    def counts(self) -> tuple[dict[str, int], int | None]:
+        """Of everybody; and when that was, where it is not now."""
+        last = self.last_count()
+        if last:
+            return last.counts(), last.at
+        return users.counts(self.db, int(self.clock()) - WEEK), None
 
     def look(self, id: str, here: str = "") -> PersonPage:
         """Raises Refused `user_unknown`."""

@@ -271,6 +271,7 @@ class EmailAuth:
     def tidy(self) -> dict[str, int]:
         """Delete rows that have ended, in small steps; how many of each. Call it now and then."""
         self.overview.close_days()  # before its mails are deleted
+        self.people.count()
         return self.signin.purge()
 
     # ---- the gate before every handler

@@ -22,6 +22,7 @@ from auth.users import User
 STATES = ("queued", "sending", "accepted", "expired", "dead", "void")
 OPEN = ("queued", "sending")
 REPLY_CHARS = 200
+COUNTED = 50_000  # of those that are over a queue counts no more, and these are the newest
 LISTED = 10_000  # the newest; leaving out a week of them takes as long as reading them
 
 # A provider may quote what it was sent. Vestibule's own transports have masked that already; another
@@ -92,6 +93,12 @@ class MailPage:
     def older(self) -> int:
         """How many are not in the list."""
         return max(0, self.total - LISTED)
+
+    @property
+    def counted(self) -> int:
+        """How many of those that are over were counted, where there may be more; 0 where these are all."""
+        over = sum(n for state, n in self.counts.items() if state not in OPEN)
+        return over if over >= COUNTED - self.waiting else 0
 
     @property
     def mark(self) -> str:

@@ -18,6 +18,7 @@ def add_routes(app: Any, auth: EmailAuth) -> None:
 
     @app.get(PATH, before=admin_required)
     async def admin_overview(request: Request) -> Response:
-        counts, days = await run(auth.people.counts), await run(auth.overview.days)
-        content = pages.overview(counts, days)
+        counts, counted_at = await run(auth.people.counts)
+        days = await run(auth.overview.days)
+        content = pages.overview(counts, counted_at, days, request.scope["auth"])
         return answer(auth, request, "Overview", content, width="wide")

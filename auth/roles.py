@@ -3,21 +3,30 @@
 from dataclasses import dataclass
 from typing import Any
 
+MOST = 10_000  # are counted
+
 
 @dataclass(frozen=True)
 class Role:
     name: str
     description: str
-    people: int  # who have it, here or in an organisation
+    people: int  # who have it, here or in an organisation, up to MOST
+
+    @property
+    def counted_out(self) -> bool:
+        """Are there this many, or more?"""
+        return self.people == MOST
 
 
 def every(t: Any) -> list[Role]:
     rows = t.q(
-        "select r.name, r.description, (select count(*) from users u where u.role = r.name)"
-        " + (select count(*) from memberships m where m.role = r.name) as people"
-        " from roles r order by r.name"
+        "select r.name, r.description,"
+        " (select count(*) from (select 1 from users u where u.role = r.name limit :most) as here)"
+        " + (select count(*) from (select 1 from memberships m where m.role = r.name limit :most) as there)"
+        " as people from roles r order by r.name",
+        most=MOST,
     )
-    return [Role(**row) for row in rows]
+    return [Role(**row | {"people": min(MOST, row["people"])}) for row in rows]
 
 
 def put(t: Any, name: str, description: str) -> None:

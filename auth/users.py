@@ -1,8 +1,9 @@
 """The people: one row each. SQL only; who may change whom is people.py."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from auth.counted import Kind
 from auth.typed import like
 
 
@@ -188,8 +189,7 @@ STATES = {
     "invited": "activated_at is null and disabled_at is null",
     "disabled": "disabled_at is not null",
 }
-# Each ends with what nobody shares, so that a page can begin behind a person. No index knows the last sign-in:
-# each sign-in would pay for it, and the newest of 100,000 are found in 30 ms.
+# Each ends with what nobody shares, so that a page can begin behind a person. For each there is an index.
 SORTS = {
     "address": ("address",),
     "name": ("sought",),
@@ -197,19 +197,30 @@ SORTS = {
     "seen": ("coalesce(signed_in_at, 0)", "id"),
     "added": ("created_at", "id"),
 }
+TOGETHER = ("address", "name", "role")  # orders in which an index has those of one role together
 Spot = tuple[Any, ...]
+ANY = "1 = 1"
+NEAR = 2000  # of those that a search found in an index: who is looked at for the other filters
 # Between the braces goes what is written in this file, and nothing that anybody typed.
 _SPOT = "select {columns} from users where id = :id"
 _SEARCH = "select * from users where {which} and {beyond} order by {order} limit :limit"
+# Only who is found is read from the table: the rest is in an index.
+_NEAR = (
+    "select * from users where {key} in (select {key} from users where {like} and {beyond}"
+    " order by {order} limit :near) and {which} order by {order} limit :limit"
+)
+_REACH = (
+    "select {columns} from users where {which} and {beyond} order by {order} limit 1 offset :look"
+)
 _FIGURES = "select {sums} from users"
 _ADMIN = "role = 'admin' and disabled_at is null"
 _SUM = "coalesce(sum(case when {} then 1 else 0 end), 0) as {}"
+_LIKE = "sought like :like escape '\\'"
 
 
 def spot(t: Any, id: str, by: str) -> Spot:
     """Where a person stands in this order; () for one who is not there."""
-    columns = ", ".join(f"{key} as k{i}" for i, key in enumerate(SORTS[by]))
-    sql = _SPOT.format(columns=columns)
+    sql = _SPOT.format(columns=_columns(by))
     rows = t.q(sql, id=id)
     return tuple(rows[0].values()) if rows else ()
 
@@ -222,30 +233,105 @@ def search(
     spot: Spot = (),
     back: bool = False,
     few: bool = False,
+    reach: Spot = (),
+    near: bool = False,
 ) -> list[User]:
-    """The next of those people behind a spot, or in front of it, the nearest first.
+    """The next of those people behind a spot, or in front of it, the nearest first; none behind `reach`.
 
     No page has a number in it: to leave out 99,975 people takes as long as to read them. `few`: better
-    to find all and sort them than to walk along an order past everybody else.
+    to find all and sort them than to walk along an order past everybody else. `near`: see in_index.
     """
     down = wanted.down != back
-    which, named = _which(wanted, since, few)
-    keys = [f"coalesce({key}, {key})" for key in SORTS[wanted.by]] if few else SORTS[wanted.by]
-    beyond = (
-        f"({', '.join(keys)}) {'<' if down else '>'} ({_put(named, spot)})" if spot else "1 = 1"
+    which, named = _which(replace(wanted, query="") if near else wanted, since, few)
+    keys = tuple(f"coalesce({key}, {key})" for key in SORTS[wanted.by]) if few else SORTS[wanted.by]
+    sql = (_NEAR if near else _SEARCH).format(
+        key=keys[0],
+        like=_LIKE,
+        which=which,
+        beyond=_beyond(keys, down, named, spot, reach),
+        order=_order(keys, down),
     )
-    order = ", ".join(f"{key} desc" if down else key for key in keys)
-    sql = _SEARCH.format(which=which, beyond=beyond, order=order)
+    if near:
+        named |= {"like": like(wanted.query), "near": NEAR if which != ANY else limit}
     return [of(row) for row in t.q(sql, limit=limit, **named)]
+
+
+def in_index(wanted: Wanted) -> bool:
+    """Is all that is searched in an index that has this order?"""
+    return bool(wanted.query) and wanted.by in ("address", "name") and not wanted.role
+
+
+def reach(
+    t: Any,
+    wanted: Wanted,
+    look: int,
+    spot: Spot = (),
+    back: bool = False,
+    within: Spot = (),
+    found: bool = False,
+) -> Spot:
+    """The spot behind so many people, along the order that is wanted; () when there are not so many.
+
+    Of all people, or of a role that this order has together; `found`: of those whom a search finds, `within` a reach.
+    """
+    down, keys = wanted.down != back, SORTS[wanted.by]
+    together = replace(wanted, state="", seen="")
+    if not found:
+        together = replace(together, query="")
+    if wanted.by not in TOGETHER:
+        together = replace(together, role="")
+    which, named = _which(together, 0, few=False)
+    sql = _REACH.format(
+        columns=_columns(wanted.by),
+        which=which,
+        beyond=_beyond(keys, down, named, spot, within),
+        order=_order(keys, down),
+    )
+    rows = t.q(sql, look=look - 1, **named)
+    return tuple(rows[0].values()) if rows else ()
+
+
+def at(t: Any, by: str, place: Spot) -> User:
+    """Who stands at this spot of this order."""
+    named: dict[str, Any] = {}
+    sql = _SEARCH.format(
+        which=ANY, beyond=f"({', '.join(SORTS[by])}) = ({_put(named, place)})", order="id"
+    )
+    return of(t.q(sql, limit=1, **named)[0])
+
+
+def more_than(t: Any, n: int) -> bool:
+    """Are there more people than this?"""
+    return bool(t.q("select 1 from users order by address limit 1 offset :n", n=n))
+
+
+def kinds(t: Any, since: int, place: Spot, step: int) -> tuple[dict[Kind, int], Spot]:
+    """How many of each kind there are among the next people who were added, and behind whom the next step begins;
+    () after the last."""
+    behind = dict(zip(("at", "id"), place, strict=True))
+    rows = t.q(_KINDS, since=since, step=step, **behind)
+    found = {Kind(row["role"], row["state"], row["recent"]): int(row["n"]) for row in rows}
+    last = t.q(_KINDS_TO, skip=step - 1, **behind)
+    return found, tuple(last[0].values()) if last else ()
+
+
+_STATE = "case when disabled_at is not null then 'disabled' when activated_at is null then 'invited' else 'active' end"
+_KINDS = (
+    "select role, {state} as state, case when signed_in_at >= :since then 1 else 0 end as recent,"
+    " count(*) as n from (select * from users where (created_at, id) > (:at, :id)"
+    " order by created_at, id limit :step) as step group by 1, 2, 3"
+).replace("{state}", _STATE)
+_KINDS_TO = (
+    "select created_at, id from users where (created_at, id) > (:at, :id)"
+    " order by created_at, id limit 1 offset :skip"
+)
 
 
 def found(
     t: Any, wanted: Wanted, since: int, spot: Spot = (), back: bool = False
 ) -> dict[str, int]:
     """The figures of `counts`; how many are `found`, and how many of them come `earlier`: up to the spot,
-    or in front of it when one goes `back`.
-
-    All of it in one walk through the table, which takes 20 ms for 100,000.
+    or in front of it when one goes `back`. All of it in one walk through the table.
     """
     which, named = _which(wanted, since, few=True)
     earlier = "1 = 0"
@@ -279,7 +365,7 @@ def _which(wanted: Wanted, since: int, few: bool) -> tuple[str, dict[str, Any]]:
     clauses: list[str] = []
     named: dict[str, Any] = {}
     if wanted.query:
-        clauses.append("sought like :like escape '\\'")
+        clauses.append(_LIKE)
         named["like"] = like(wanted.query)
     if wanted.state:
         clauses.append(STATES[wanted.state])
@@ -288,14 +374,34 @@ def _which(wanted: Wanted, since: int, few: bool) -> tuple[str, dict[str, Any]]:
         named["since"] = since
     if wanted.role:
         # SQLite would take the index of roles in any case, and then sort all who have the role.
-        helps = not clauses if few else wanted.by in ("role", "address")
+        # Most are `user`; those of another role are few.
+        helps = wanted.role != "user" if few else wanted.by in TOGETHER
         clauses.append("role = :role" if helps else "coalesce(role, '') = :role")
         named["role"] = wanted.role
-    return " and ".join(clauses) or "1 = 1", named
+    return " and ".join(clauses) or ANY, named
 
 
-def _put(named: dict[str, Any], spot: Spot) -> str:
+def _columns(by: str) -> str:
+    return ", ".join(f"{key} as k{i}" for i, key in enumerate(SORTS[by]))
+
+
+def _order(keys: Spot, down: bool) -> str:
+    return ", ".join(f"{key} desc" if down else key for key in keys)
+
+
+def _beyond(keys: Spot, down: bool, named: dict[str, Any], spot: Spot, reach: Spot) -> str:
+    """Behind the one and not behind the other, in this order."""
+    side, clauses = "<" if down else ">", []
+    if spot:
+        clauses.append(f"({', '.join(keys)}) {side} ({_put(named, spot)})")
+    if reach:
+        other = ">" if down else "<"
+        clauses.append(f"({', '.join(keys)}) {other}= ({_put(named, reach, 'r')})")
+    return " and ".join(clauses) or ANY
+
+
+def _put(named: dict[str, Any], spot: Spot, letter: str = "k") -> str:
     """The place as parameters of a statement."""
-    keys = {f"k{i}": value for i, value in enumerate(spot)}
+    keys = {f"{letter}{i}": value for i, value in enumerate(spot)}
     named |= keys
     return ", ".join(f":{key}" for key in keys)

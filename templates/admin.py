@@ -22,11 +22,13 @@ def people(page, caller, refused=None, notice=None, bouncing=()):
         NOTHING if in_add_form(refused) else refused_alert(refused),
         alert("Done.", DONE[notice[0]].format(address=notice[1]), kind="ok") if notice else NOTHING,
         tiles(page.counts),
+        counted(page.counted_at, caller),
         filters(page),
         Div(
             P(told(page), cls="soft found") if page.users else NOTHING,
             people_table(page, caller, bouncing) if page.users else nobody(page),
-            paging(page) if page.before or page.after else NOTHING,
+            looked(page) if page.users and page.looked_to else NOTHING,
+            paging(page) if page.users and (page.before or page.after) else NOTHING,
             id="people-list",  # what the filters replace
         ),
         id="people",
@@ -34,10 +36,28 @@ def people(page, caller, refused=None, notice=None, bouncing=()):
 
 
 def told(page):
-    """How many there are, and which of them these are."""
+    """How many there are, and which of them these are. Of very many that is not always known."""
+    if page.total is None:
+        return "The first who were found" if page.first else "Others who were found"
+    if page.first is None:
+        return f"Some of {page.total:,} people"
     all_of = plural(page.total, "person", "people")
     last = page.first + len(page.users) - 1
     return all_of if len(page.users) == page.total else f"{page.first:,} to {last:,} of {all_of}"
+
+
+def looked(page):
+    """Among very many people a page looks through some of them at once."""
+    return P(f"These are all up to {named(page.looked_to)}.", cls="soft")
+
+
+def named(user):
+    return f"{user.name} ({user.address})" if user.name else user.address
+
+
+def counted(at, caller):
+    """When the figures are not of this moment."""
+    return P("Counted at ", moment(at, caller.timezone), ".", cls="soft") if at else NOTHING
 
 
 def tiles(counts):
@@ -267,6 +287,10 @@ BOUNCES = Still(
 
 def nobody(page):
     wanted = page.wanted
+    if page.looked_to:
+        said = f"Nobody like that up to {named(page.looked_to)}."
+        road = A("Look further", href=listed(wanted.params() | {"after": page.after}))
+        return Div(P(said), P(road), cls="empty")
     narrow = wanted.role or wanted.state or wanted.seen
     if wanted.query and narrow:
         said = f"Nobody like that has “{wanted.query}” in their name or address."
@@ -285,5 +309,6 @@ def paging(page):
         return listed(page.wanted.params() | more)
 
     back = A("Previous", href=to(before=page.before), rel="prev") if page.before else Span()
-    on = A("Next", href=to(after=page.after), rel="next") if page.after else NOTHING
+    words = "Look further" if page.looked_to else "Next"
+    on = A(words, href=to(after=page.after), rel="next") if page.after else NOTHING
     return Nav(back, on, cls="pages", aria_label="Pages")

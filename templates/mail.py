@@ -40,6 +40,9 @@ def live(page, caller):
         letters(page, caller) if page.rows else nothing(page.state),
         paging(page) if page.pages > 1 else NOTHING,
         P(
+            f"Of the mails that are over, the newest {page.counted:,} are counted. "
+            if page.counted
+            else "",
             "Mails are kept for a week. Addresses are shown in part; what is in a mail, never.",
             cls="soft",
         ),

@@ -2,7 +2,7 @@
 
 from fasthtml.common import *
 
-from templates.admin import tiles
+from templates.admin import counted, tiles
 from templates.charts import columns, legend, twin
 
 SIGN_INS = (
@@ -21,10 +21,11 @@ MAILS = (
 )
 
 
-def overview(counts, days):
+def overview(counts, counted_at, days, caller):
     return Div(
         H1("Overview"),
         tiles(counts),
+        counted(counted_at, caller),
         P("The last two weeks, in days of UTC.", cls="soft"),
         chart("Sign-ins", days, SIGN_INS, "Nobody asked for a code in these two weeks."),
         chart("Time to sign in", days, TIMES, "Nobody signed in in these two weeks."),

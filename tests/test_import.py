@@ -2,14 +2,13 @@
 
 import os
 import re
-import subprocess
-import sys
 
 import pytest
 
 from auth.events import Source
 from auth.importing import MAX_FORM, MAX_ROWS, decoded, read
 from auth.policy import Refused
+from tests import nursery
 from tests.conftest import ADMIN, environment
 from tests.reading import entered, rows, soup
 from tests.serving import ROOT
@@ -410,15 +409,8 @@ def manage(database_url, tmp_path):
 
     def run(*words, given=""):
         keep = {k: os.environ[k] for k in ("PATH", "HOME") if k in os.environ}
-        done = subprocess.run(
-            [sys.executable, ROOT / "manage.py", *words],
-            cwd=tmp_path,
-            env=keep | environment(database_url, tmp_path),
-            input=given,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+        env = keep | environment(database_url, tmp_path)
+        done = nursery.run(ROOT / "manage.py", *words, cwd=tmp_path, env=env, given=given)
         return done.returncode, done.stdout, done.stderr
 
     return run

@@ -2,13 +2,12 @@
 
 import os
 import re
-import subprocess
-import sys
 
 import pytest
 
 from auth import events
 from auth.events import Source
+from tests import nursery
 from tests.certificates import Authority
 from tests.conftest import ADMIN, SECRET, environment
 from tests.faults.chaos import Chaos
@@ -21,14 +20,7 @@ def commands(database_url, tmp_path):
     def run(*words, **more):
         env = environment(database_url, tmp_path) | more
         keep = {k: os.environ[k] for k in ("PATH", "HOME") if k in os.environ}
-        done = subprocess.run(
-            [sys.executable, ROOT / "manage.py", *words],
-            cwd=tmp_path,
-            env=keep | env,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+        done = nursery.run(ROOT / "manage.py", *words, cwd=tmp_path, env=keep | env)
         return done.returncode, done.stdout.strip(), done.stderr.strip()
 
     return run

@@ -96,6 +96,39 @@ def test_a_day_that_is_over_is_counted_once_and_for_good(house, ada):
     assert table(before)["18 Jan 2027"] == (1, 1, 0)
 
 
+def test_ten_minutes_that_are_over_are_counted_once_when_their_mails_are(house, ada):
+    span = int(house.clock()) // 600
+    waiting, door = house.door(), house.door()
+    waiting.ask(ADA)
+    house.clock.advance(1200)
+    door.ask(ADA)
+    house.clock.advance(40)
+    door.enter(door.read_code())
+    house.clock.advance(600)
+    house.auth.tidy()
+    # The first one’s mail was too late.
+    assert {row["span"] for row in house.rows("lately")} >= {span, span + 1}
+    admin = house.door()
+    admin.sign_in(ADMIN)
+    before = page(admin)
+    assert table(before)["15 Jan 2027"] == (3, 2, 0)
+    assert table(before, "Mail")["15 Jan 2027"] == (2, 1, 0)
+    admin.ask(ADA)  # waits
+    house.clock.advance(661)
+    house.auth.tidy()
+    kept = {row["span"] for row in house.rows("lately")}
+    assert span + 3 not in kept
+    house.outbox.drain()
+    house.auth.tidy()
+    assert {row["span"] for row in house.rows("lately")} == kept | {span + 3}
+    house.clock.advance(2 * DAY)
+    house.auth.tidy()
+    admin.sign_in(ADMIN)
+    assert table(page(admin))["15 Jan 2027"] == (4, 2, 0)
+    assert table(page(admin), "Time to sign in")["15 Jan 2027"] == (0, 40)
+    assert min(row["span"] for row in house.rows("lately")) == span + 96  # the next day’s
+
+
 QUIET = (
     "Nobody asked for a code in these two weeks.",
     "Nobody signed in in these two weeks.",

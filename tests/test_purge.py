@@ -1,16 +1,20 @@
 """What has ended goes, in small steps; the record and people who never came go only when they are named."""
 
 import time
+from contextlib import contextmanager
 
 import pytest
 
 from auth import events, invitations
 from auth.policy import DAY
+from auth.purging import next_step
 from auth.retention import Retention
+from bench.fill import Fill
 from tests.conftest import ADMIN, Clock
 from tests.serving import together
 from tests.test_backup import no_bar
 from tests.test_manage import commands
+from utils.outbox import purge
 
 LONG_AGO = 1_580_000_000  # a moment in 2020; the trigger goes by the machine's own clock
 ADA, BOB = "ada@example.org", "bob@example.org"
@@ -151,16 +155,39 @@ def test_N6_no_statement_of_a_purge_deletes_more_than_a_step(old):
     deleted = []
 
     class Watched:
-        tx = old.db.tx
+        q = old.db.q
 
         @staticmethod
-        def q(sql, **params):
-            found = old.db.q(sql, **params)
-            if sql.startswith("delete"):
-                deleted.append(len(found))
-            return found
+        @contextmanager
+        def tx(**how):
+            with old.db.tx(**how) as t:
+                q = t.q
+
+                def watched(sql, **params):
+                    found = q(sql, **params)
+                    if sql.startswith("delete"):
+                        deleted.append(len(found))
+                    return found
+
+                t.q = watched
+                yield t
 
     rules = Retention(Watched, old.auth.signin.keys, time.time)
     assert rules.forget_events(90, no_bar) >= 5000
     assert max(deleted) <= 500 and sum(deleted) >= 5000
     assert kinds(old) == ["sys_events_purged"]
+
+
+def test_N6_where_a_step_takes_long_the_next_is_shorter():
+    assert next_step(1000, 0.02, 1000) == 250
+    assert next_step(100, 0.001, 1000) == 200
+    assert next_step(800, 0.001, 1000) == 1000
+    assert next_step(60, 9, 1000) == 50
+    assert next_step(20, 9, 20) == 20
+
+
+def test_N6_mails_that_are_over_go_in_steps_and_one_that_waits_stays(old):
+    Fill(old.db, old.clock()).people(10)
+    Fill(old.db, old.clock()).mails(3000)
+    assert purge(old.db, old.clock() + 20 * DAY) == 2980
+    assert [row["state"] for row in old.rows("outbox")] == ["queued"] * 20

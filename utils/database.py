@@ -88,6 +88,8 @@ class SQLite:
         self._lock, self._wait = threading.RLock(), threading.local()
         self._names: dict[str, tuple[str, ...]] = {}  # of each statement's columns
         self._waiting: set[object] = set()  # who is in a thread because of it
+        self._path = str(path.absolute())
+        self._aside: apsw.Connection | None = None  # a second connection, for `settle`
         # In place of apswutils' own hooks: a busy timeout of 100 ms and `PRAGMA optimize` at open
         # make starting fail when several processes do so together.
         theirs, apsw.connection_hooks[:] = list(apsw.connection_hooks), [_tune]
@@ -220,8 +222,28 @@ class SQLite:
             self._lock.release()
             raise Unavailable(str(error)) from error
 
+    def settle(self) -> None:
+        """Copy what was written from the log into the file, for who writes much at a time. By a connection of its own,
+        beside everybody: otherwise somebody's commit has to do it, and all others here wait for that."""
+        if self._aside is None:
+            theirs, apsw.connection_hooks[:] = list(apsw.connection_hooks), []
+            try:
+                self._aside = apsw.Connection(self._path, apsw.SQLITE_OPEN_READWRITE)
+            except apsw.Error as error:
+                raise Unavailable(f"can't open the SQLite file: {error}") from error
+            finally:
+                apsw.connection_hooks[:] = theirs
+        try:
+            self._aside.execute("pragma wal_checkpoint(passive)").fetchall()
+        except (apsw.BusyError, apsw.LockedError):
+            return  # somebody else is at it
+        except _SQLITE_FAULTS as error:
+            raise _unavailable(error) from error
+
     def close(self) -> None:
         with self._lock:
+            if self._aside is not None:
+                self._aside.close()
             self._db.conn.close()
 
 
@@ -359,6 +381,9 @@ class PostgreSQL:
                 yield Tx(lambda sql, **params: _fetch(connection, sql, params), connection.execute)
         except self._faults as error:
             raise Unavailable(str(error)) from error
+
+    def settle(self) -> None:
+        """The server does so by itself."""
 
     async def run(self, f: Callable[P, T], *args: P.args, **kw: P.kwargs) -> T:
         """Call f in a thread: it waits for the network."""

@@ -1,5 +1,6 @@
 """The rows of the outbox: put, claimed, noted, looked at. SQL only; when and how often is outbox.py's affair."""
 
+import time
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -94,35 +95,49 @@ def slow(db: Any, now: int, before: int) -> bool:
 
 # ---- for the operator
 def counts(db: Any, now: int) -> tuple[dict[str, int], int]:
-    """How many rows there are in each state, and for how many seconds the oldest open one waits."""
-    states: dict[str, int] = db.q(_COUNTS)[0]
+    """How many rows there are in each state, and for how many seconds the oldest open one waits. Of those that are
+    over only the newest LOOK are looked at."""
+    (over,) = db.q(_OVER, look=LOOK)
+    waiting = {row["state"]: row["n"] for row in db.q(_OPEN)}
     sql = "select min(created_at) as at from outbox where state in ('queued', 'sending')"
     oldest = db.q(sql)[0]["at"]
-    return {name: n for name, n in states.items() if n}, max(0, now - oldest) if oldest else 0
+    found = {name: int(n) for name, n in (waiting | over).items() if n}
+    return found, max(0, now - oldest) if oldest else 0
 
 
-# In one walk, and without `group by`, for which SQLite sorts all rows first. No index on the state: each mail
-# would pay for it.
-_COUNTS = (
-    "select count(case when state = 'queued' then 1 end) as queued,"
-    " count(case when state = 'sending' then 1 end) as sending,"
-    " count(case when state = 'accepted' then 1 end) as accepted,"
+# Nobody waits for a walk through millions. No index on the state: each mail would pay for it.
+LOOK = 50_000
+# In one walk, and without `group by`, for which SQLite sorts all rows first.
+_OVER = (
+    "select count(case when state = 'accepted' then 1 end) as accepted,"
     " count(case when state = 'void' then 1 end) as void,"
     " count(case when state = 'expired' then 1 end) as expired,"
-    " count(case when state = 'dead' then 1 end) as dead from outbox"
+    " count(case when state = 'dead' then 1 end) as dead"
+    " from (select state from outbox order by id desc limit :look) as newest"
+)
+# By the index of those that are due, which has all that are open.
+_OPEN = (
+    "select state, count(*) as n from outbox where state in ('queued', 'sending') group by state"
 )
 
 
 def newest(db: Any, states: Sequence[str], limit: int, offset: int) -> list[Row]:
-    """One page of the rows in these states; all when there are none."""
+    """One page of the rows in these states; all when there are none. Of those that are over, as `counts`."""
     keys, named = _named(states)
-    some = (
-        "select * from outbox where state in ({keys}) order by id desc limit :limit offset :offset"
-    )
     every = "select * from outbox order by id desc limit :limit offset :offset"
-    sql = _with(some, keys) if states else every
-    rows: list[Row] = db.q(sql, limit=limit, offset=offset, **named)
-    return rows
+    waiting = (
+        "select * from outbox where state in ('queued', 'sending') and state in ({keys})"
+        " order by id desc limit :limit offset :offset"
+    )
+    some = (
+        "select * from (select * from outbox order by id desc limit :look) as newest"
+        " where state in ({keys}) order by id desc limit :limit offset :offset"
+    )
+    if not states:
+        return list(db.q(every, limit=limit, offset=offset))
+    if {*states} <= {"queued", "sending"}:
+        return list(db.q(_with(waiting, keys), limit=limit, offset=offset, **named))
+    return list(db.q(_with(some, keys), limit=limit, offset=offset, look=LOOK, **named))
 
 
 def by_id(db: Any, id: str) -> Row | None:
@@ -194,18 +209,35 @@ def tally(db: Any, since: str, until: str) -> list[tuple[int, str, int]]:
 
 
 def purge(db: Any, before: str, step: int) -> int:
-    """Delete rows that are over and older than the id `before`. Says how many."""
-    gone = 0
+    """Delete rows that are over and older than the id `before`, `step` at a time and fewer where the disk is slow.
+    Says how many."""
+    gone, after, now = 0, "", min(FEWEST, step)
     while True:
-        rows = db.q(
-            "delete from outbox where id in (select id from outbox where id < :before"
-            " and state not in ('queued', 'sending') order by id limit :step) returning id",
-            before=before,
-            step=step,
-        )
+        began = time.monotonic()
+        # The next ones from here on, or each step would look again at what is older and still waits.
+        # Not durable: nobody waits for the disk, and what a power cut brings back goes the next time.
+        with db.tx(durable=False) as t:
+            rows = t.q(_PURGE, before=before, after=after, step=now)
         gone += len(rows)
-        if len(rows) < step:
+        if len(rows) < now:
             return gone
+        after, took = max(row["id"] for row in rows), time.monotonic() - began
+        db.settle()
+        # Who waits for SQLite's write lock only looks now and then whether it is free: mostly it is to be.
+        time.sleep(REST * took)
+        fits = int(now * min(2.0, PURGE_SECONDS / max(took, 0.001)))
+        now = max(min(FEWEST, step), min(fits, step))
+
+
+PURGE_SECONDS = 0.005  # for which one step keeps others from writing
+REST = 3  # times as long
+FEWEST = 50  # rows
+
+
+_PURGE = (
+    "delete from outbox where id in (select id from outbox where id > :after and id < :before"
+    " and state not in ('queued', 'sending') order by id limit :step) returning id"
+)
 
 
 def _with(sql: str, keys: str) -> str:

@@ -146,6 +146,7 @@ class _Timed:
         self, db: Database, called: Callable[[float], object], failed: Callable[[], object]
     ):
         self.q, self.tx, self.skip_locked = db.q, db.tx, db.skip_locked
+        self.settle = db.settle
         self.Unavailable = db.Unavailable
         self._run, self._called, self._failed = db.run, called, failed
 
@@ -182,7 +183,8 @@ class _Figures:
             yield one("database_up", up, 0)
             return
         yield one("database_up", up, 1)
-        states = Gauge("vestibule_mails", "Mails of the last week by state", labels=["state"])
+        about = "Mails of the last week by state; of those that are over, the newest 50000"
+        states = Gauge("vestibule_mails", about, labels=["state"])
         for state in STATES:
             states.add_metric([state], mail.states.get(state, 0))
         yield states

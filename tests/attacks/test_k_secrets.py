@@ -6,13 +6,12 @@ import hashlib
 import itertools
 import os
 import socket
-import subprocess
-import sys
 import time
 
 import pytest
 
 from auth.keys import Keys
+from tests import nursery
 from tests.conftest import SECRET, environment
 from tests.serving import ROOT, Tab, free_port
 
@@ -166,14 +165,7 @@ def start(env, tmp_path):
     keep = {"PATH": os.environ["PATH"]}
     env = {k: v.replace("DATA", str(tmp_path)) if k == "DATA_DIR" else v for k, v in env.items()}
     began = time.monotonic()
-    process = subprocess.run(
-        [sys.executable, ROOT / "main.py"],
-        cwd=tmp_path,
-        env=keep | env,
-        capture_output=True,
-        text=True,
-        timeout=20,
-    )
+    process = nursery.run(ROOT / "main.py", cwd=tmp_path, env=keep | env, timeout=20)
     with socket.socket() as s:
         is_open = (
             port.isdigit() and int(port) < 65536 and s.connect_ex(("127.0.0.1", int(port))) == 0

@@ -4,6 +4,7 @@ import itertools
 import re
 import shutil
 import sqlite3
+import sys
 import threading
 import time
 
@@ -12,7 +13,7 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from tests.conftest import WIDE
-from tests.serving import Server
+from tests.serving import ROOT, Server
 
 ADMIN = "admin@example.com"
 ARGS = (
@@ -51,6 +52,7 @@ class Site:
             "ADMIN_EMAILS": ADMIN,
         }
         self.server = Server(env | WIDE | more, folder)
+        self.server.words = (sys.executable, ROOT / "main.py")
         self.url = self.server.url
         self._folder, self._numbers, self._admin = folder, itertools.count(1), None
 

@@ -23,7 +23,7 @@ def club(visit, site, boss, ada):
 
 def test_an_invitation_is_sent_opened_and_accepted(visit, site, ada, club):
     path, name = club
-    guest = f"guest-{ada}"
+    guest = f"newcomer-{ada}"
     own = visit(ada)
     own.watch.allow(422)
     own.goto(path)

@@ -2,12 +2,11 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 
 from auth import users
 from tests.conftest import environment
+from tests.nursery import Process
 from tests.serving import ROOT
 from tests.test_manage import commands
 
@@ -34,13 +33,8 @@ def test_M9_a_kill_at_any_moment_of_a_restore_leaves_the_old_or_the_new_state(
     keep |= environment(database_url, tmp_path) | {"TMPDIR": str(tmp_path)}
 
     def restore():
-        return subprocess.Popen(
-            [sys.executable, ROOT / "manage.py", "restore", "b.db", "--yes"],
-            cwd=tmp_path,
-            env=keep,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        words = "restore", "b.db", "--yes"
+        return Process(ROOT / "manage.py", *words, cwd=tmp_path, env=keep)
 
     def state():
         """Which of the two it is; all that belongs to it is there."""

@@ -1,10 +1,8 @@
 """What docs/operate.md tells an operator to do on a bad day, as they would do it: with the app running, and a terminal."""
 
-import subprocess
-import sys
-
 import pytest
 
+from tests import nursery
 from tests.attacks.test_i_tokens import OTHER, Phone
 from tests.conftest import ADMIN
 from tests.serving import ROOT, Tab
@@ -15,14 +13,8 @@ def terminal(tmp_path):
     """terminal(server, "users", SETTING="…"): a command with the settings of that process; what it said."""
 
     def run(server, *words, **more):
-        done = subprocess.run(
-            [sys.executable, ROOT / "manage.py", *words],
-            cwd=tmp_path,
-            env=server.env | more,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+        env = server.env | more
+        done = nursery.run(ROOT / "manage.py", *words, cwd=tmp_path, env=env)
         assert done.returncode == 0, done
         return done.stdout
 
