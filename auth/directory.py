@@ -1,5 +1,6 @@
 """Looking people up: the list, one person, the figures. It changes nobody. No HTTP, HTML or SQL."""
 
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from auth.counted import Kind
 from auth.events import Event
 from auth.office import PAGE_SIZE, Office, must, must_address, tidy_query
 from auth.policy import Policy
+from auth.purging import rest
 from auth.roles import Role
 from auth.sessions import Place
 from auth.tenants import Membership
@@ -24,7 +26,8 @@ MANY = 100_000
 LOOK, LOOK_IN_INDEX = 20_000, 200_000  # people whom one page looks through
 RARE = 400  # fewer than one of so many of them: not sought along an order, but all found first
 COUNTED_EVERY, COUNTED_FOR = 500, 3600  # seconds
-COUNT_STEP = 2000
+COUNT_STEP = 1000
+COUNT_LOCK = 726356  # a number of our own, beside office.PEOPLE_LOCK
 WEEK = 7 * 86400
 
 
@@ -177,7 +180,8 @@ class Directory(Office):
         looked_to = users.at(self.db, wanted.by, reach) if reach and not more else None
         last_one = looked_to or (rows[-1] if more else None)
         whole = not spot and not last_one
-        total = len(rows) if whole else None if wanted.query else last.total(wanted)
+        known = max(last.total(wanted), len(rows) + more)  # since it was counted some have come
+        total = len(rows) if whole else None if wanted.query else known
         return PeoplePage(
             users=rows,
             wanted=wanted,
@@ -226,23 +230,30 @@ class Directory(Office):
     def last_count(self) -> Counted | None:
         """Where there are very many people, how many they were lately."""
         last = Counted(*counted.last(self.db))
-        fresh = last.at > self.clock() - COUNTED_FOR
+        fresh = self.clock() - COUNTED_FOR < last.at <= self.clock()
         return last if fresh and last.total() > self.many else None
 
     def count(self) -> bool:
         """Count very many people, in short steps, unless somebody just did. For the app to call now and then."""
         now, found = int(self.clock()), Counter[Kind]()
-        if not users.more_than(self.db, self.many):
+        if self._counted_lately(self.db, now):
             return False
-        if counted.last(self.db)[1] > now - COUNTED_EVERY:
-            return False
-        place: Spot = (-1, "")
+        place: Spot = (-1, "") if users.more_than(self.db, self.many) else ()
         while place:
+            began = time.monotonic()
             some, place = users.kinds(self.db, now - WEEK, place, COUNT_STEP)
             found.update(some)
-        with self.db.tx() as t:
+            rest(time.monotonic() - began)
+        # Of several processes that count at the same time one keeps what it found.
+        with self.db.tx(lock=COUNT_LOCK) as t:
+            if self._counted_lately(t, now):
+                return False
             counted.put(t, found.items(), now)
-        return True
+        return bool(found)
+
+    def _counted_lately(self, t: Any, now: int) -> bool:
+        # The clock may have gone back.
+        return now - COUNTED_EVERY < counted.last(t)[1] <= now
 
     def each(self, query: str) -> Iterator[User]:
         """All of them with this in name or address, by address."""

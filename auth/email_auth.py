@@ -271,8 +271,9 @@ class EmailAuth:
     def tidy(self) -> dict[str, int]:
         """Delete rows that have ended, in small steps; how many of each. Call it now and then."""
         self.overview.close_days()  # before its mails are deleted
+        gone = self.signin.purge()
         self.people.count()
-        return self.signin.purge()
+        return gone
 
     # ---- the gate before every handler
     def refuse(self, request: Request, status: int, what: str = "") -> Response:

@@ -36,10 +36,15 @@ def purge(
         if ended:
             settle()
         # Who waits for SQLite's write lock only looks now and then whether it is free: mostly it is to be.
-        time.sleep(REST * took)
+        rest(took)
         told(len(rows))
         now = next_step(now, took, step)
     return gone
+
+
+def rest(took: float) -> None:
+    """After a step, for others."""
+    time.sleep(REST * took)
 
 
 def next_step(step: int, took: float, most: int) -> int:

@@ -291,13 +291,14 @@ def reach(
     return tuple(rows[0].values()) if rows else ()
 
 
-def at(t: Any, by: str, place: Spot) -> User:
-    """Who stands at this spot of this order."""
+def at(t: Any, by: str, place: Spot) -> User | None:
+    """Who stands at this spot of this order; None when they have just gone elsewhere."""
     named: dict[str, Any] = {}
     sql = _SEARCH.format(
         which=ANY, beyond=f"({', '.join(SORTS[by])}) = ({_put(named, place)})", order="id"
     )
-    return of(t.q(sql, limit=1, **named)[0])
+    rows = t.q(sql, limit=1, **named)
+    return of(rows[0]) if rows else None
 
 
 def more_than(t: Any, n: int) -> bool:
@@ -370,7 +371,7 @@ def _which(wanted: Wanted, since: int, few: bool) -> tuple[str, dict[str, Any]]:
     if wanted.state:
         clauses.append(STATES[wanted.state])
     if wanted.seen:
-        clauses.append("signed_in_at >= :since")
+        clauses.append("coalesce(signed_in_at, 0) >= :since")
         named["since"] = since
     if wanted.role:
         # SQLite would take the index of roles in any case, and then sort all who have the role.

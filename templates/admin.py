@@ -291,6 +291,9 @@ def nobody(page):
         said = f"Nobody like that up to {named(page.looked_to)}."
         road = A("Look further", href=listed(wanted.params() | {"after": page.after}))
         return Div(P(said), P(road), cls="empty")
+    if page.first is None:
+        road = A("Back to the first", href=listed(wanted.params()))
+        return Div(P("Nobody like that further on."), P(road), cls="empty")
     narrow = wanted.role or wanted.state or wanted.seen
     if wanted.query and narrow:
         said = f"Nobody like that has “{wanted.query}” in their name or address."

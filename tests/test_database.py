@@ -271,3 +271,18 @@ def test_what_is_in_the_log_is_copied_beside_everybody(tmp_path):
             assert file.stat().st_size >= before + 100_000
         db.settle()
         assert [row["n"] for row in db.q("select count(*) as n from t")] == [2]
+
+
+def test_sqlite_may_be_closed_while_its_log_is_copied_into_the_file(tmp_path):
+    for n in range(20):
+        db = connect(f"sqlite:///{tmp_path}/{n}.db")
+        db.q("create table t (x text)")
+        with db.tx() as t:
+            for _ in range(2000):
+                t.q("insert into t (x) values (:x)", x="x" * 500)
+        with ThreadPoolExecutor(2) as pool:
+            copying = [pool.submit(db.settle) for _ in range(2)]
+            db.close()
+        assert [done.result() for done in copying] == [None, None]
+        db.settle()
+        assert not (tmp_path / f"{n}.db-wal").exists()

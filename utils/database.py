@@ -28,6 +28,7 @@ LOOP_MS = 50  # on the event loop, before the wait moves into a thread
 # There, once something was written, which can't be done again in a thread: a moment of standing still is
 # better than a code that was counted and not compared.
 LATE_MS = 1000
+SETTLE_SECONDS = 0.2  # in which a purge writes less than SQLite would copy by itself
 POOL_SECONDS = 5
 PG_TIMEOUTS = (
     "set statement_timeout = '10s'",
@@ -89,16 +90,16 @@ class SQLite:
         self._names: dict[str, tuple[str, ...]] = {}  # of each statement's columns
         self._waiting: set[object] = set()  # who is in a thread because of it
         self._path = str(path.absolute())
-        self._aside: apsw.Connection | None = None  # a second connection, for `settle`
+        # A second connection, for `settle`; and what keeps it from being closed meanwhile.
+        self._aside: apsw.Connection | None = None
+        self._aside_lock, self._settled, self._closed = threading.Lock(), 0.0, False
         # In place of apswutils' own hooks: a busy timeout of 100 ms and `PRAGMA optimize` at open
         # make starting fail when several processes do so together.
-        theirs, apsw.connection_hooks[:] = list(apsw.connection_hooks), [_tune]
         try:
-            self._db = fastlite.database(str(path), wal=False)
+            with _hooks(_tune):
+                self._db = fastlite.database(str(path), wal=False)
         except apsw.Error as error:
             raise Unavailable(f"can't open the SQLite file: {error}") from error
-        finally:
-            apsw.connection_hooks[:] = theirs
 
     def q(self, sql: str, **params: Any) -> list[Row]:
         """Rows as dicts, [] when the statement returns none. Raises Unavailable."""
@@ -225,26 +226,36 @@ class SQLite:
     def settle(self) -> None:
         """Copy what was written from the log into the file, for who writes much at a time. By a connection of its own,
         beside everybody: otherwise somebody's commit has to do it, and all others here wait for that."""
-        if self._aside is None:
-            theirs, apsw.connection_hooks[:] = list(apsw.connection_hooks), []
-            try:
-                self._aside = apsw.Connection(self._path, apsw.SQLITE_OPEN_READWRITE)
-            except apsw.Error as error:
-                raise Unavailable(f"can't open the SQLite file: {error}") from error
-            finally:
-                apsw.connection_hooks[:] = theirs
-        try:
+        # Whatever is wrong, a commit meets it too, and says so.
+        with self._aside_lock, suppress(*_SQLITE_FAULTS):
+            if self._closed or time.monotonic() - self._settled < SETTLE_SECONDS:
+                return
+            if self._aside is None:
+                with _hooks():
+                    self._aside = apsw.Connection(self._path, apsw.SQLITE_OPEN_READWRITE)
             self._aside.execute("pragma wal_checkpoint(passive)").fetchall()
-        except (apsw.BusyError, apsw.LockedError):
-            return  # somebody else is at it
-        except _SQLITE_FAULTS as error:
-            raise _unavailable(error) from error
+            self._settled = time.monotonic()
 
     def close(self) -> None:
-        with self._lock:
+        with self._aside_lock, self._lock:
+            self._closed = True
             if self._aside is not None:
                 self._aside.close()
             self._db.conn.close()
+
+
+_HOOKS_LOCK = threading.Lock()
+
+
+@contextmanager
+def _hooks(*ours: Callable[[apsw.Connection], None]) -> Iterator[None]:
+    """For what is opened in it these hooks and no others. The list is one for the whole process."""
+    with _HOOKS_LOCK:
+        theirs, apsw.connection_hooks[:] = list(apsw.connection_hooks), list(ours)
+        try:
+            yield
+        finally:
+            apsw.connection_hooks[:] = theirs
 
 
 _SQLITE_FAULTS = (

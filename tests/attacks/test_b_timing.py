@@ -115,7 +115,9 @@ def test_B3_B4_the_time_of_an_answer_does_not_tell_who_is_registered(build, serv
     found = leaks(probe, floors)
     assert not found, found
     # A leak of a millisecond is seen, or the above says nothing.
-    assert "start" in leaks(lambda kind: probe(kind, 1.0), {"start": FLOOR_MS, "verify": 9}, 60)
+    # On a busy machine it takes as many pairs as above.
+    planted = {"start": FLOOR_MS, "verify": 9}
+    assert any("start" in leaks(lambda kind: probe(kind, 1.0), planted, n) for n in (60, PAIRS))
 
 
 KINDS = ("known", "unknown")

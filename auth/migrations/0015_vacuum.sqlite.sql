@@ -1,0 +1,2 @@
+-- SQLite has nothing to be vacuumed for.
+select 1;
