@@ -71,8 +71,10 @@ class Process:
         return self.returncode
 
     def send_signal(self, number):
+        # It may end between the two.
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def terminate(self):
         self.send_signal(signal.SIGTERM)

@@ -34,7 +34,7 @@ class Protocol(HttpToolsProtocol):
     _pending = 0
     _awaited, _watched = NOTHING, NOTHING
     _watch: asyncio.TimerHandle | None = None
-    _last = False
+    last = False  # after this answer the connection is closed, and each answer says so
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -58,7 +58,7 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._pending, self._awaited = 0, BODY
         super().on_headers_complete()
-        if self._last:
+        if self.last:
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
@@ -96,7 +96,7 @@ class Protocol(HttpToolsProtocol):
         """The process ends. Whoever connected before it said so, and has asked nothing yet, may still."""
         if self.cycle is not None:
             return super().shutdown()
-        self._last = True
+        self.last = True
         self.loop.call_later(LAST_SECONDS, self._leave)
 
     def _leave(self) -> None:
@@ -120,6 +120,10 @@ class Server(uvicorn.Server):
         ]
         for server in self.servers:
             server.close()
+        # From here on, also while those are taken who came last.
+        for connection in self.server_state.connections:
+            if isinstance(connection, Protocol):
+                connection.last = True
         came = []
         for door in doors:
             _let_nobody_in(door)
@@ -135,7 +139,9 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     def _protocol(self) -> asyncio.Protocol:
-        return Protocol(self.config, self.server_state, self.lifespan.state)
+        protocol = Protocol(self.config, self.server_state, self.lifespan.state)
+        protocol.last = True
+        return protocol
 
 
 def _let_nobody_in(door: socket.socket) -> None:
