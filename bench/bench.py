@@ -1,6 +1,6 @@
 """The server's CPU for a complete sign-in, over HTTP. See README.md.
 
-bench.py run                 the app in the folder above, beside a bare Starlette hello, one to two minutes
+bench.py run                 the app in the folder above, beside a bare Starlette hello, about four minutes
 bench.py run --rounds 7      the same, steadier
 bench.py compare             beside other sign-in stacks, in turns; the first time they are installed
 bench.py compare --docs      the same, and writes the figures, the chart and the table in docs/
