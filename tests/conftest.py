@@ -37,6 +37,39 @@ class Clock:
         self.now += seconds
 
 
+class Overheard:
+    """A database that keeps what it is asked, and how many rows it answers with."""
+
+    def __init__(self, db):
+        self._db, self.heard, self.answered = db, [], []
+
+    def __getattr__(self, name):
+        return getattr(self._db, name)
+
+    def _listening(self, q):
+        def hearing(sql, **params):
+            self.heard.append((sql, params))
+            rows = q(sql, **params)
+            self.answered.append((sql, len(rows)))
+            return rows
+
+        return hearing
+
+    def q(self, sql, **params):
+        return self._listening(self._db.q)(sql, **params)
+
+    @contextmanager
+    def tx(self, **how):
+        with self._db.tx(**how) as t:
+            t.q = self._listening(t.q)
+            yield t
+
+    @property
+    def deleted(self):
+        """How many rows each statement took away."""
+        return [n for sql, n in self.answered if sql.startswith("delete")]
+
+
 @dataclass
 class House:
     """One built app and its doors."""
@@ -69,26 +102,8 @@ class House:
 
     def overheard(self):
         """The rules of signing in, and a list of what they ask the database from now on: (sql, params)."""
-        heard, db = [], self.db
-
-        def listening(q):
-            def hearing(sql, **params):
-                heard.append((sql, params))
-                return q(sql, **params)
-
-            return hearing
-
-        class Listening:
-            Unavailable, run, q = db.Unavailable, db.run, listening(db.q)
-
-            @staticmethod
-            @contextmanager
-            def tx(**how):
-                with db.tx(**how) as t:
-                    t.q = listening(t.q)
-                    yield t
-
-        return replace(self.auth.signin, db=Listening), heard
+        db = Overheard(self.db)
+        return replace(self.auth.signin, db=db), db.heard
 
 
 # Most tests are not about how often; those that are name their limits or take the defaults.

@@ -2,7 +2,6 @@
 
 import re
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -13,32 +12,11 @@ from auth.audit import LOOK
 from auth.events import Sought, Source
 from auth.users import Wanted
 from bench.fill import BUSIEST, Fill
-from tests.conftest import ADMIN
+from tests.conftest import ADMIN, Overheard
 from utils import mailrows
 
 PEOPLE, EVENTS, MAILS = 2000, 20_000, 3000
 GROWING = ("users", "events", "sessions", "memberships", "outbox")
-
-
-class Overheard:
-    """A database that keeps what it is asked: (sql, params)."""
-
-    def __init__(self, db):
-        self._db, self.heard = db, []
-
-    def __getattr__(self, name):
-        return getattr(self._db, name)
-
-    def q(self, sql, **params):
-        self.heard.append((sql, params))
-        return self._db.q(sql, **params)
-
-    @contextmanager
-    def tx(self, **how):
-        with self._db.tx(**how) as t:
-            q = t.q
-            t.q = lambda sql, **params: self.heard.append((sql, params)) or q(sql, **params)
-            yield t
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """What has ended goes, in small steps; the record and people who never came go only when they are named."""
 
 import time
-from contextlib import contextmanager
 
 import pytest
 
@@ -10,7 +9,7 @@ from auth.policy import DAY
 from auth.purging import next_step
 from auth.retention import Retention
 from bench.fill import Fill
-from tests.conftest import ADMIN, Clock
+from tests.conftest import ADMIN, Clock, Overheard
 from tests.serving import together
 from tests.test_backup import no_bar
 from tests.test_manage import commands
@@ -152,29 +151,10 @@ def test_N6_no_statement_of_a_purge_deletes_more_than_a_step(old):
         "PostgreSQL": "'00' || lpad(cast(i as text), 30, '0')",
     }
     old.db.q(rows.replace("{id}", by_number[type(old.db).__name__]))
-    deleted = []
-
-    class Watched:
-        q = old.db.q
-
-        @staticmethod
-        @contextmanager
-        def tx(**how):
-            with old.db.tx(**how) as t:
-                q = t.q
-
-                def watched(sql, **params):
-                    found = q(sql, **params)
-                    if sql.startswith("delete"):
-                        deleted.append(len(found))
-                    return found
-
-                t.q = watched
-                yield t
-
-    rules = Retention(Watched, old.auth.signin.keys, time.time)
+    db = Overheard(old.db)
+    rules = Retention(db, old.auth.signin.keys, time.time)
     assert rules.forget_events(90, no_bar) >= 5000
-    assert max(deleted) <= 500 and sum(deleted) >= 5000
+    assert max(db.deleted) <= 500 and sum(db.deleted) >= 5000
     assert kinds(old) == ["sys_events_purged"]
 
 

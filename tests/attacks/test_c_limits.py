@@ -6,7 +6,7 @@ All through the door, with the limits that nobody has set unless a test says oth
 import os
 import re
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from ipaddress import ip_network
 
 import pytest
@@ -21,7 +21,7 @@ from tests import nursery
 from tests.attacks.test_a_code import wrong
 from tests.attacks.test_b_enumeration import shown
 from tests.attacks.test_k_secrets import GOOD, start
-from tests.conftest import DEFAULT, Clock, environment
+from tests.conftest import DEFAULT, Clock, Overheard, environment
 from tests.serving import ROOT, Tab, together
 from utils import settings
 
@@ -904,28 +904,10 @@ def test_C11_a_hundred_thousand_counters_are_small_and_only_the_ended_are_purged
     fill(house, 30_000, MINUTE)
     fill(house, 70_000, HOUR)
     grown = [n - b for n, b in zip(size_of_counters(house, tmp_path), before, strict=True)]
-    deleted = []
-
-    class Watched:
-        skip_locked, q = house.db.skip_locked, house.db.q
-
-        @staticmethod
-        @contextmanager
-        def tx(**how):
-            with house.db.tx(**how) as t:
-                q = t.q
-
-                def watched(sql, **params):
-                    rows = q(sql, **params)
-                    deleted.append(len(rows))
-                    return rows
-
-                t.q = watched
-                yield t
-
-    assert budgets.purge(Watched, now + MINUTE - 1, 5_000) == 0
-    assert budgets.purge(Watched, now + MINUTE, 5_000) == sum(deleted) == 30_000
-    assert max(deleted) <= 5_000  # nobody waits for all of it
+    db = Overheard(house.db)
+    assert budgets.purge(db, now + MINUTE - 1, 5_000) == 0
+    assert budgets.purge(db, now + MINUTE, 5_000) == sum(db.deleted) == 30_000
+    assert max(db.deleted) <= 5_000  # nobody waits for all of it
     live = house.db.q("select count(*) as n from counters where ends_at = :end", end=now + HOUR)
     assert live[0]["n"] == count(house, "counters") == 70_000
     assert grown[0] < 10_000_000 and grown[1] < 20_000_000, grown
