@@ -1,18 +1,15 @@
 """Looking people up: the list, one person, the figures. It changes nobody. No HTTP, HTML or SQL."""
 
-import time
-from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol
 
-from auth import counted, devices, events, roles, sessions, tenants, users
+from auth import devices, events, roles, sessions, tenants, users
 from auth.addresses import canonical
-from auth.counted import Kind
+from auth.counting import WEEK, Counted, Counting
 from auth.events import Event
-from auth.office import PAGE_SIZE, Office, must, must_address, tidy_query
+from auth.office import PAGE_SIZE, must, must_address, tidy_query
 from auth.policy import Policy
-from auth.purging import rest
 from auth.roles import Role
 from auth.sessions import Place
 from auth.tenants import Membership
@@ -21,14 +18,9 @@ from auth.users import EVERYBODY, Spot, User, Wanted
 LATEST = 20  # events on the page of one person
 FEW = 4  # fewer than one of so many: found first, and sorted then
 STEP = 1000  # people who are read at once where all are
-# Of more people than these no page reads all. They are counted now and then, and a search says how far it looked.
-MANY = 100_000
+# Of very many people (counting.MANY) no page reads all, and a search says how far it looked.
 LOOK, LOOK_IN_INDEX = 20_000, 200_000  # people whom one page looks through
 RARE = 400  # fewer than one of so many of them: not sought along an order, but all found first
-COUNTED_EVERY, COUNTED_FOR = 500, 3600  # seconds
-COUNT_STEP = 1000
-COUNT_LOCK = 726356  # a number of our own, beside office.PEOPLE_LOCK
-WEEK = 7 * 86400
 
 
 @dataclass(frozen=True)
@@ -53,41 +45,11 @@ class PeoplePage:
     first: int | None  # which of them this page begins with, from 1
     after: str  # the id that the next page begins behind; "" on the last
     before: str  # the id that the page before ends in front of; "" on the first
-    here: dict[str, str]  # this page, in a URL
     counts: dict[str, int]  # of everybody
     roles: list[str]
+    here: Mapping[str, str] = field(default_factory=dict)  # this page, in a URL
     counted_at: int | None = None  # when, where that is not now
     looked_to: User | None = None  # up to whom these are all, where others may come behind
-
-
-@dataclass(frozen=True)
-class Counted:
-    """How many people there were at a time."""
-
-    kinds: dict[Kind, int]
-    at: int
-
-    def total(self, wanted: Wanted = EVERYBODY) -> int:
-        """All that pass these filters; a search counts for none."""
-        return sum(
-            n
-            for kind, n in self.kinds.items()
-            if wanted.role in ("", kind.role)
-            and wanted.state in ("", kind.state)
-            and (kind.recent or not wanted.seen)
-        )
-
-    def counts(self) -> dict[str, int]:
-        """As users.counts."""
-        admins = self.total(Wanted(role="admin")) - self.total(
-            Wanted(role="admin", state="disabled")
-        )
-        return {
-            "people": self.total(),
-            "admins": admins,
-            "disabled": self.total(Wanted(state="disabled")),
-            "recent": self.total(Wanted(seen=users.SEEN)),
-        }
 
 
 class SigningIn(Protocol):
@@ -104,11 +66,10 @@ class SigningIn(Protocol):
 
 
 @dataclass(frozen=True)
-class Directory(Office):
+class Directory(Counting):
     """`look_at`, `look_in_index`: among how many people one page seeks where there are more than `many`."""
 
     signin: SigningIn
-    many: int = MANY
     look_at: int = LOOK
     look_in_index: int = LOOK_IN_INDEX
 
@@ -141,15 +102,15 @@ class Directory(Office):
             found = self._find_in_many(wanted, spot, back, last)
         else:
             found = self._find_in_all(wanted, spot, back)
-        here = found.here and ({"before": before} if back else {"after": after})
-        return replace(found, here=wanted.params() | here)
+        here = {"before": before} if back else {"after": after}
+        return replace(found, here=wanted.params() | (here if found.first != 1 else {}))
 
     def _find_in_all(self, wanted: Wanted, spot: Spot, back: bool) -> PeoplePage:
         since = int(self.clock()) - WEEK
         counts = users.found(self.db, wanted, since, spot, back)
         total, earlier = counts.pop("found"), counts.pop("earlier")
         # What fits on the first page is the first page, and behind the last there is none.
-        if earlier <= PAGE_SIZE if back else earlier == total:
+        if earlier <= PAGE_SIZE if back else earlier in (0, total):
             spot, back, earlier = (), False, 0
         few, most = total * FEW < counts["people"], PAGE_SIZE if back else PAGE_SIZE + 1
         rows = users.search(self.db, wanted, since, most, spot, back, few) if total else []
@@ -164,7 +125,6 @@ class Directory(Office):
             first=earlier + 1,
             after=rows[-1].id if more and rows else "",
             before=rows[0].id if spot and rows else "",
-            here={"": ""} if spot else {},
             counts=counts,
             roles=users.roles(self.db),
         )
@@ -189,7 +149,6 @@ class Directory(Office):
             first=None if spot else 1,
             after=last_one.id if last_one else "",
             before=rows[0].id if spot and rows else "",
-            here={"": ""} if spot else {},
             counts=last.counts(),
             roles=users.roles(self.db),
             counted_at=last.at,
@@ -226,34 +185,6 @@ class Directory(Office):
         role = wanted.role if wanted.by not in users.TOGETHER else ""
         indexed = [w for w in (Wanted(role=role), Wanted(state=disabled)) if w != EVERYBODY]
         return any(last.total(w) <= self.look_at // 2 for w in indexed)
-
-    def last_count(self) -> Counted | None:
-        """Where there are very many people, how many they were lately."""
-        last = Counted(*counted.last(self.db))
-        fresh = self.clock() - COUNTED_FOR < last.at <= self.clock()
-        return last if fresh and last.total() > self.many else None
-
-    def count(self) -> bool:
-        """Count very many people, in short steps, unless somebody just did. For the app to call now and then."""
-        now, found = int(self.clock()), Counter[Kind]()
-        if self._counted_lately(self.db, now):
-            return False
-        place: Spot = (-1, "") if users.more_than(self.db, self.many) else ()
-        while place:
-            began = time.monotonic()
-            some, place = users.kinds(self.db, now - WEEK, place, COUNT_STEP)
-            found.update(some)
-            rest(time.monotonic() - began)
-        # Of several processes that count at the same time one keeps what it found.
-        with self.db.tx(lock=COUNT_LOCK) as t:
-            if self._counted_lately(t, now):
-                return False
-            counted.put(t, found.items(), now)
-        return bool(found)
-
-    def _counted_lately(self, t: Any, now: int) -> bool:
-        # The clock may have gone back.
-        return now - COUNTED_EVERY < counted.last(t)[1] <= now
 
     def each(self, query: str) -> Iterator[User]:
         """All of them with this in name or address, by address."""

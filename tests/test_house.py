@@ -41,6 +41,7 @@ ORDER = [
     {"limits", "validity"},
     {"known"},
     {"desk", "office"},
+    {"counting"},
     {"directory", "people", "members", "organisations", "audit", "retention"},
     {"mailing", "arriving", "leaving"},
     {"asking", "codes", "links", "mailroom", "moving", "oneself", "inviting"},

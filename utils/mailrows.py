@@ -1,6 +1,5 @@
 """The rows of the outbox: put, claimed, noted, looked at. SQL only; when and how often is outbox.py's affair."""
 
-import time
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -208,30 +207,10 @@ def tally(db: Any, since: str, until: str) -> list[tuple[int, str, int]]:
     return [(int(row["day"]), row["state"], int(row["n"])) for row in rows]
 
 
-def purge(db: Any, before: str, step: int) -> int:
-    """Delete rows that are over and older than the id `before`, `step` at a time and fewer where the disk is slow.
-    Says how many."""
-    gone, after, now = 0, "", min(FEWEST, step)
-    while True:
-        began = time.monotonic()
-        # The next ones from here on, or each step would look again at what is older and still waits.
-        # Not durable: nobody waits for the disk, and what a power cut brings back goes the next time.
-        with db.tx(durable=False) as t:
-            rows = t.q(_PURGE, before=before, after=after, step=now)
-        gone += len(rows)
-        if len(rows) < now:
-            return gone
-        after, took = max(row["id"] for row in rows), time.monotonic() - began
-        db.settle()
-        # Who waits for SQLite's write lock only looks now and then whether it is free: mostly it is to be.
-        time.sleep(REST * took)
-        fits = int(now * min(2.0, PURGE_SECONDS / max(took, 0.001)))
-        now = max(min(FEWEST, step), min(fits, step))
-
-
-PURGE_SECONDS = 0.005  # for which one step keeps others from writing
-REST = 3  # times as long
-FEWEST = 50  # rows
+def purge(t: Any, before: str, after: str, step: int) -> list[str]:
+    """Delete up to `step` rows that are over, with ids between these two, the oldest first. Says which."""
+    rows = t.q(_PURGE, before=before, after=after, step=step)
+    return sorted(row["id"] for row in rows)
 
 
 _PURGE = (

@@ -65,6 +65,9 @@ POISON_TRIES = 3  # of a mail that can not be written, for whatever reason nobod
 DRAIN_SECONDS = 15
 PAUSED = "paused"
 KEPT_SECONDS = 7 * 86400  # for whoever asks what became of a mail
+PURGE_SECONDS = 0.005  # for which one step of a purge keeps others from writing
+PURGE_REST = 3  # times as long
+FEWEST = 50  # rows a step
 
 
 class Queue(NamedTuple):
@@ -569,9 +572,26 @@ def _where(error: BaseException) -> str:
     return f"{type(error).__name__} at {frames[-1].filename}:{frames[-1].lineno}"
 
 
-def purge(db: Database, now: float, step: int = 500) -> int:
-    """Delete the rows of mails that are over for a week. Says how many."""
-    return mailrows.purge(db, f"{int((now - KEPT_SECONDS) * 1000):012x}", step)
+def purge(db: Database, now: float, most: int = 500) -> int:
+    """Delete the rows of mails that are over for a week, in steps of at most so many and fewer where the
+    disk is slow. Says how many."""
+    before, after = f"{int((now - KEPT_SECONDS) * 1000):012x}", ""
+    gone, step = 0, min(FEWEST, most)
+    while True:
+        began = time.monotonic()
+        # The next ones from here on, or each step would look again at what is older and still waits.
+        # Not durable: nobody waits for the disk, and what a power cut brings back goes the next time.
+        with db.tx(durable=False) as t:
+            ids = mailrows.purge(t, before, after, step)
+        gone, took = gone + len(ids), time.monotonic() - began
+        if len(ids) < step:
+            return gone
+        after = ids[-1]
+        db.settle()
+        # Who waits for SQLite's write lock only looks now and then whether it is free: mostly it is to be.
+        time.sleep(PURGE_REST * took)
+        fits = int(step * min(2.0, PURGE_SECONDS / max(took, 0.001)))
+        step = max(min(FEWEST, most), min(fits, most))
 
 
 def running(db: Database, now: float) -> int:
