@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 SECONDS = 0.005  # for which one step keeps others from writing
-REST = 3  # times as long
+REST = 5  # times as long
 FEWEST = 50  # rows
 
 

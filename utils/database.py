@@ -28,7 +28,7 @@ LOOP_MS = 50  # on the event loop, before the wait moves into a thread
 # There, once something was written, which can't be done again in a thread: a moment of standing still is
 # better than a code that was counted and not compared.
 LATE_MS = 1000
-SETTLE_SECONDS = 0.2  # in which a purge writes less than SQLite would copy by itself
+SETTLE_SECONDS = 0.1  # in which a purge writes less than SQLite would copy by itself
 POOL_SECONDS = 5
 PG_TIMEOUTS = (
     "set statement_timeout = '10s'",

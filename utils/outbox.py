@@ -66,7 +66,7 @@ DRAIN_SECONDS = 15
 PAUSED = "paused"
 KEPT_SECONDS = 7 * 86400  # for whoever asks what became of a mail
 PURGE_SECONDS = 0.005  # for which one step of a purge keeps others from writing
-PURGE_REST = 3  # times as long
+PURGE_REST = 5  # times as long
 FEWEST = 50  # rows a step
 
 
