@@ -205,7 +205,7 @@ def delete_user(address: str, yes: bool) -> None:
 def users(search: str) -> None:
     """List the people: address, role, state, last sign-in (UTC), name."""
     for user in people().each(search):
-        state = "disabled" if user.disabled_at else "active" if user.activated_at else "invited"
+        state = "disabled" if user.disabled_at else "active" if user.activated_at else "new"
         last = user.signed_in_at
         when = datetime.fromtimestamp(last, UTC).strftime("%Y-%m-%d %H:%M") if last else "never"
         click.echo(f"{user.address}  {user.role}  {state}  {when}  {user.name}".rstrip())

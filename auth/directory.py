@@ -121,7 +121,7 @@ class Directory(Counting):
         return PeoplePage(
             users=rows,
             wanted=wanted,
-            total=total,
+            total=max(total, earlier + len(rows)),  # since they were counted some have come
             first=earlier + 1,
             after=rows[-1].id if more and rows else "",
             before=rows[0].id if spot and rows else "",
@@ -137,7 +137,7 @@ class Directory(Counting):
             rows, reach = self._near(wanted, spot, back, last)
         more = back or len(rows) > PAGE_SIZE
         rows = rows[:PAGE_SIZE][:: -1 if back else 1]
-        looked_to = users.at(self.db, wanted.by, reach) if reach and not more else None
+        looked_to = users.at(self.db, wanted, reach) if reach and not more else None
         last_one = looked_to or (rows[-1] if more else None)
         whole = not spot and not last_one
         known = max(last.total(wanted), len(rows) + more)  # since it was counted some have come

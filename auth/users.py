@@ -291,11 +291,12 @@ def reach(
     return tuple(rows[0].values()) if rows else ()
 
 
-def at(t: Any, by: str, place: Spot) -> User | None:
-    """Who stands at this spot of this order; None when they have just gone elsewhere."""
+def at(t: Any, wanted: Wanted, place: Spot) -> User | None:
+    """Who stands at this spot of the order, or nearest in front of it where they have just gone elsewhere."""
     named: dict[str, Any] = {}
+    down, keys = wanted.down, SORTS[wanted.by]
     sql = _SEARCH.format(
-        which=ANY, beyond=f"({', '.join(SORTS[by])}) = ({_put(named, place)})", order="id"
+        which=ANY, beyond=_beyond(keys, down, named, (), place), order=_order(keys, not down)
     )
     rows = t.q(sql, limit=1, **named)
     return of(rows[0]) if rows else None

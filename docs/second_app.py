@@ -43,6 +43,10 @@ def create(database_url, base_url, secret_key, transport, secure=True, clock=tim
     outbox.patient = auth.notices
     db.q("insert into roles (name) values ('editor') on conflict (name) do nothing")
 
+    @app.get("/")
+    async def home():
+        return RedirectResponse("/dashboard", 303)
+
     @app.get("/dashboard", before=signed_in)
     async def dashboard(auth):
         return templates.page("Dashboard", H1("Welcome"), P(auth.address), caller=auth)

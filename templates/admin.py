@@ -37,27 +37,32 @@ def people(page, caller, refused=None, notice=None, bouncing=()):
 
 def told(page):
     """How many there are, and which of them these are. Of very many that is not always known."""
+    shown = plural(len(page.users), "person", "people")
     if page.total is None:
-        return "The first who were found" if page.first else "Others who were found"
-    if page.first is None:
-        return f"Some of {page.total:,} people"
+        if page.first is None:
+            return f"{shown} further on"
+        return f"{shown} so far" if page.looked_to else f"The first {shown}"
     all_of = plural(page.total, "person", "people")
+    if page.first is None:
+        return f"{len(page.users)} of {all_of}"
     last = page.first + len(page.users) - 1
     return all_of if len(page.users) == page.total else f"{page.first:,} to {last:,} of {all_of}"
 
 
 def looked(page):
     """Among very many people a page looks through some of them at once."""
-    return P(f"These are all up to {named(page.looked_to)}.", cls="soft")
+    return P(f"{as_far_as(page.looked_to)} There may be more further on.", cls="soft")
 
 
-def named(user):
-    return f"{user.name} ({user.address})" if user.name else user.address
+def as_far_as(user):
+    who = f"{user.name} ({user.address})" if user.name else user.address
+    return f"We looked through the list as far as {who}."
 
 
 def counted(at, caller):
     """When the figures are not of this moment."""
-    return P("Counted at ", moment(at, caller.timezone), ".", cls="soft") if at else NOTHING
+    words = ("Counted at ", moment(at, caller.timezone), ".")
+    return P(*words, cls="soft counted") if at else NOTHING
 
 
 def tiles(counts):
@@ -288,12 +293,13 @@ BOUNCES = Still(
 def nobody(page):
     wanted = page.wanted
     if page.looked_to:
-        said = f"Nobody like that up to {named(page.looked_to)}."
+        said = f"Nobody like that so far. {as_far_as(page.looked_to)}"
         road = A("Look further", href=listed(wanted.params() | {"after": page.after}))
         return Div(P(said), P(road), cls="empty")
     if page.first is None:
-        road = A("Back to the first", href=listed(wanted.params()))
-        return Div(P("Nobody like that further on."), P(road), cls="empty")
+        road = A("Back to the beginning", href=listed(wanted.params()))
+        said = "Nobody like that further on. This is the end of the list."
+        return Div(P(said), P(road), cls="empty")
     narrow = wanted.role or wanted.state or wanted.seen
     if wanted.query and narrow:
         said = f"Nobody like that has “{wanted.query}” in their name or address."

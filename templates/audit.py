@@ -130,6 +130,9 @@ def nothing(page, caller, where, path):
     if page.looked_to:
         said = f"Nothing like that since {written(page.looked_to, caller.timezone)}."
         road = A("Look further back", href=older(page, where, path))
+    elif not page.newest:
+        said = "Nothing like that further back."
+        road = A("Back to the newest", href=newest(where, path))
     else:
         said = (
             "Nothing of that kind happened in this time."
@@ -142,7 +145,12 @@ def nothing(page, caller, where, path):
 
 def looked(page, caller):
     """Of a million events only so many are read at once."""
-    return P(f"All of them since {written(page.looked_to, caller.timezone)}.", cls="soft")
+    since = written(page.looked_to, caller.timezone)
+    return P(f"All of them since {since}. There may be older ones.", cls="soft")
+
+
+def newest(where, path):
+    return f"{path}?{urlencode(where)}"
 
 
 def older(page, where, path):
@@ -150,7 +158,9 @@ def older(page, where, path):
 
 
 def paging(page, where, path):
-    first = A("Newest", href=f"{path}?{urlencode(where)}") if not page.newest else NOTHING
+    if not page.rows and not page.older:
+        return NOTHING  # what there is instead has its own road
+    first = A("Newest", href=newest(where, path)) if not page.newest else NOTHING
     on = NOTHING
     if page.older and page.rows:
         words = "Look further back" if page.looked_to else "Older"

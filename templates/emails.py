@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from math import ceil
 from textwrap import fill
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -174,8 +175,8 @@ class CodeLetter:
 
         `asked_by` is a kind of device, never what a browser says of itself; "" when it is unknown.
         """
-        # Of what the mail took to leave nobody counts the seconds.
-        minutes = max(60, round(link_seconds / 60) * 60)
+        # Of what the mail took to leave nobody counts the seconds: as long as the code, if it was made with it.
+        minutes = max(1, ceil(link_seconds / 60)) * 60
         asked = {"when": written(asked_at, timezone), "device": asked_by or _UNKNOWN}
         place, here, elsewhere = _PLACES[app]
         asked |= {"place": place, "here": here, "elsewhere": elsewhere}

@@ -117,6 +117,7 @@ class Layout:
                         Main(
                             "⟦content⟧",
                             P(id="status", role="status", data_offline=offline),
+                            P(id="heard", role="status", cls="vh"),
                             id="main",
                             cls="⟦width⟧",
                         ),

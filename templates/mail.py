@@ -36,13 +36,11 @@ def live(page, caller):
     return Div(
         health(page),
         tiles(page),
+        counted(page),
         H2(heading(page.state), cls="vh"),
         letters(page, caller) if page.rows else nothing(page.state),
         paging(page) if page.pages > 1 else NOTHING,
         P(
-            f"Of the mails that are over, the newest {page.counted:,} are counted. "
-            if page.counted
-            else "",
             "Mails are kept for a week. Addresses are shown in part; what is in a mail, never.",
             cls="soft",
         ),
@@ -125,6 +123,12 @@ def tile(page, state):
         cls="tile",
         aria_current=here and "true",
     )
+
+
+def counted(page):
+    """When there may be more than the figures say."""
+    words = f"All that wait are counted, and the newest {page.counted:,} of the others."
+    return P(words, cls="soft counted") if page.counted else NOTHING
 
 
 # ---- the list
@@ -233,7 +237,8 @@ def paging(page):
     on = A("Older", href=to(page.page + 1), rel="next") if page.page < page.pages else NOTHING
     where = f"Page {page.page:,} of {page.pages:,}"
     if page.page == page.pages and page.older:
-        where += f". {page.older:,} older ones are not listed."
+        many = f"{'At least ' if page.counted else ''}{page.older:,}"
+        where += f". {many} older ones are not listed."
     return Nav(back, Span(where), on, cls="pages", aria_label="Pages")
 
 

@@ -28,7 +28,7 @@ def overview(counts, counted_at, days, caller):
         counted(counted_at, caller),
         P("The last two weeks, in days of UTC.", cls="soft"),
         chart("Sign-ins", days, SIGN_INS, "Nobody asked for a code in these two weeks."),
-        chart("Time to sign in", days, TIMES, "Nobody signed in in these two weeks."),
+        chart("Time to sign in", days, TIMES, "No sign-in was timed in these two weeks."),
         chart("Mail", days, MAILS, "No mail left in these two weeks."),
         Div(
             P(A("What happened, one by one", href="/admin/audit")),

@@ -65,7 +65,7 @@ REFUSALS = {
         "Refresh it, or sign in again.",
     ),
     "token_reused": ("This token was used before.", "Its session has ended. Sign in again."),
-    "tenant_unknown": ("There is no such organisation here.", "Choose one of the memberships."),
+    "tenant_unknown": ("There is no such organisation here.", "Choose one that you are in."),
     "name_invalid": (
         "That name is too long, or holds a character that can't be shown.",
         "Use at most {most}.",
@@ -78,7 +78,7 @@ REFUSALS = {
         "{address} is not in the list of people.",
         "Add them under People first, or invite them.",
     ),
-    "role_unknown": ("There is no such role.", "Choose one from the list."),
+    "role_unknown": ("There is no such role.", "Choose one of those that there are."),
     "role_invalid": (
         "That can't be the name of a role.",
         "Use small letters, digits, - and _, such as editor.",

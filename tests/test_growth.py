@@ -168,6 +168,35 @@ def test_a_search_among_very_many_finds_all_in_steps(many, full):
         assert steps > 1 or len(found) <= 25, one
 
 
+def test_who_moves_while_a_page_is_made_hides_nobody(many, full):
+    """Up to whom one looked, may sign in before the page names them: there is a way on all the same."""
+    wanted = Wanted("özgür", sort="seen")
+    before = many.find(wanted)
+    assert before.looked_to and before.after == before.looked_to.id
+
+    class Moving(Overheard):
+        def q(self, sql, **params):
+            if params.get("limit") == 1:
+                self.moved = full.db.q(
+                    "update users set signed_in_at = :at where id = :id returning id",
+                    at=int(full.clock()) + 9,
+                    id=before.looked_to.id,
+                )
+            return super().q(sql, **params)
+
+    page = replace(many, db=Moving(full.db)).find(wanted)
+    assert page.looked_to and page.after == page.looked_to.id != before.after
+    assert page.total is None and page.users == before.users
+    found = [user.address for user in page.users]
+    while page.after:
+        page = many.find(wanted, page.after)
+        found += [user.address for user in page.users]
+    # Those who did not move, each once.
+    expected = [u.address for u in full.auth.people.each("özgür") if u.id != before.looked_to.id]
+    assert sorted(set(found) - {before.looked_to.address}) == sorted(expected)
+    assert len(found) == len(set(found))
+
+
 def test_the_last_count_is_as_good_as_counting(many, full):
     assert many.last_count().counts() == users.counts(full.db, int(full.clock()) - 7 * 86400)
     for one in (Wanted(role="editor"), Wanted(state="invited"), Wanted(seen="week", role="user")):
@@ -188,6 +217,9 @@ def test_with_very_many_people_the_pages_say_when_they_were_counted_and_how_far_
         assert "100,002 people" in text and "Counted at 15 Jan 2027" in text, path
     first = BeautifulSoup(admin.get("/admin").text, "html5lib")
     assert first.select_one(".found").get_text() == "1 to 25 of 100,002 people"
+    (way,) = first.select(".pages a")
+    second = BeautifulSoup(admin.get(way["href"]).text, "html5lib")
+    assert second.select_one(".found").get_text() == "25 of 100,002 people"
     # An address is found at once, whoever else ends like it; and all who have what is sought, in steps.
     one = first.select('td[data-label="Address"]')[3].get_text()
     alone = BeautifulSoup(admin.get(f"/admin?q={one}").text, "html5lib")
@@ -198,17 +230,24 @@ def test_with_very_many_people_the_pages_say_when_they_were_counted_and_how_far_
         assert not page.select("tbody tr")
         if "Nobody like that further on" in page.select_one(".empty").get_text():
             break
-        assert "Nobody like that up to " in page.select_one(".empty").get_text()
+        assert (
+            "Nobody like that so far. We looked through the list as far as "
+            in page.select_one(".empty").get_text()
+        )
         (way,) = page.select(".empty a")
         assert way.get_text() == "Look further"
         path, steps = way["href"], steps + 1
     assert steps == 5
     assert page.select_one(".empty a")["href"] == "/admin?q=zzzz&sort=-added"
     some = BeautifulSoup(admin.get("/admin?q=özgür&state=invited&sort=-added").text, "html5lib")
-    assert some.select_one(".found").get_text() == "The first who were found"
+    assert some.select_one(".found").get_text() == "The first 25 people"
+    (way,) = some.select(".pages a")
+    others = BeautifulSoup(admin.get(way["href"]).text, "html5lib")
+    assert others.select_one(".found").get_text() == "25 people further on"
     page = BeautifulSoup(admin.get("/admin?q=admin@example&sort=-added").text, "html5lib")
     assert [td.get_text() for td in page.select('td[data-label="Address"]')] == [ADMIN]
-    assert "These are all up to " in page.select_one("#people-list").get_text()
+    assert page.select_one(".found").get_text() == "1 person so far"
+    assert "We looked through the list as far as " in page.select_one("#people-list").get_text()
     assert page.select_one(".pages").get_text().strip() == "Look further"
 
 
@@ -233,12 +272,15 @@ def test_of_very_many_mails_the_newest_are_counted_and_listed(house, admin):
     assert "are counted" not in admin.get("/admin/mail").text
     Fill(house.db, house.clock()).mails(50_100)
     text = admin.get("/admin/mail").text
-    assert "Of the mails that are over, the newest 49,980 are counted." in text
+    assert "All that wait are counted, and the newest 49,980 of the others." in text
     assert "20 mails are waiting" in text
     given_up = BeautifulSoup(admin.get("/admin/mail?state=dead").text, "html5lib")
     assert len(given_up.select("tbody tr")) == 25
     waiting = BeautifulSoup(admin.get("/admin/mail?state=queued").text, "html5lib")
     assert len(waiting.select("tbody tr")) == 20
+    # Of those that were not counted nobody knows how many are not listed.
+    last = admin.get("/admin/mail?state=accepted&page=400").text
+    assert re.search(r"At least 3\d,\d{3} older ones are not listed", last)
 
 
 def test_a_rare_role_is_found_by_its_index(full):
@@ -359,7 +401,13 @@ def test_a_page_that_found_some_says_how_far_it_looked(house, admin):
     assert len(page.select("tbody tr")) == 1 and "All of them since" in page.get_text()
     assert page.select_one(".pages").get_text() == "Look further back"
     last = admin.get(page.select_one(".pages a")["href"])
-    assert "Nothing of that kind happened in this time." in last.text
+    end = BeautifulSoup(last.text, "html5lib")
+    assert end.select_one(".empty p").get_text() == "Nothing like that further back."
+    (way,) = end.select("#audit-list a")
+    assert (
+        way.get_text() == "Back to the newest"
+        and way["href"] == "/admin/audit?q=w%40here&kind=&days=all"
+    )
 
 
 def test_ten_thousand_people_are_filled_in_and_found(house):

@@ -131,7 +131,7 @@ def test_ten_minutes_that_are_over_are_counted_once_when_their_mails_are(house, 
 
 QUIET = (
     "Nobody asked for a code in these two weeks.",
-    "Nobody signed in in these two weeks.",
+    "No sign-in was timed in these two weeks.",
     "No mail left in these two weeks.",
 )
 

@@ -1,6 +1,7 @@
 """What has ended goes, in small steps; the record and people who never came go only when they are named."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -10,9 +11,10 @@ from auth.purging import next_step
 from auth.retention import Retention
 from bench.fill import Fill
 from tests.conftest import ADMIN, Clock, Overheard
-from tests.serving import together
+from tests.serving import together, until
 from tests.test_backup import no_bar
 from tests.test_manage import commands
+from utils import mailrows
 from utils.outbox import purge
 
 LONG_AGO = 1_580_000_000  # a moment in 2020; the trigger goes by the machine's own clock
@@ -171,3 +173,19 @@ def test_N6_mails_that_are_over_go_in_steps_and_one_that_waits_stays(old):
     Fill(old.db, old.clock()).mails(3000)
     assert purge(old.db, old.clock() + 20 * DAY) == 2980
     assert [row["state"] for row in old.rows("outbox")] == ["queued"] * 20
+
+
+def test_N6_a_mail_that_is_sent_again_at_this_moment_is_not_deleted(old, build):
+    """SQLite has one writer; on PostgreSQL the purge waits for the row, and has to look anew."""
+    Fill(old.db, old.clock()).people(10)
+    Fill(old.db, old.clock()).mails(600)
+    now, look, sqlite = int(old.clock()) + 20 * DAY, build().db, type(old.db).__name__ == "SQLite"
+    id = next(row["id"] for row in old.rows("outbox") if row["state"] == "dead")
+    old.db.q("update outbox set not_after = :at where id = :id", at=now + 9, id=id)
+    with ThreadPoolExecutor(1) as pool:
+        with build().db.tx() as t:
+            assert mailrows.again(t, id, now)
+            purging = pool.submit(purge, old.db, now)
+            assert sqlite or until(lambda: look.q("select 1 from pg_locks where not granted"))
+        purging.result(20)
+    assert [row["state"] for row in old.rows("outbox") if row["id"] == id] == ["queued"]

@@ -55,6 +55,9 @@ class Protocol(HttpToolsProtocol):
         )
         self.transport.close()
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """None: a stranger could fill the log with it, and it advises to install what nobody needs here."""
+
     def on_headers_complete(self) -> None:
         self._pending, self._awaited = 0, BODY
         super().on_headers_complete()

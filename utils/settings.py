@@ -22,7 +22,7 @@ from utils.disks import network_disk
 DOTENV = Path(".env")  # in the working directory, where `make run` and a container start
 EX_CONFIG = 78  # sysexits.h: something was found in an unconfigured or misconfigured state
 PLACEHOLDERS = re.compile(
-    r"(change|replace).?(me|this)|placeholder|your.?secret|insecure|<.*>", re.I
+    r"(change|replace).?(me|this)|placeholder|your.?(own|secret)|insecure|<.*>", re.I
 )
 LOOPBACK_NAMES = {"localhost", "127.0.0.1", "::1"}
 

@@ -97,6 +97,16 @@
     if (event.persisted && document.body.hasAttribute("data-signed-in")) location.reload();
   });
 
+  // A list that follows a search says what it found also to who does not see it (WCAG 4.1.3).
+  document.addEventListener("htmx:afterSwap", function (event) {
+    var asked = event.detail.requestConfig.elt;
+    var list = document.getElementById(event.detail.target.id);
+    var found = list && list.querySelector(".found, .empty p, caption");
+    if (found && asked.matches("[role=search]")) {
+      document.getElementById("heard").textContent = found.textContent;
+    }
+  });
+
   // No answer, or a server fault: say so in the live region, and take that note
   // (no other) away when the next request starts.
   function note(on) {

@@ -543,6 +543,13 @@ def test_J10_head_is_get_without_the_body(house, admin):
             assert headed.content == b""
 
 
+def test_J10_who_asks_for_a_socket_gets_the_page_and_fills_no_log(serve):
+    server = serve()
+    socket_please = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"]
+    got = exchange(server, head(server, "GET /login HTTP/1.1", "", *socket_please))
+    assert got[0] == 200 and "pgrade" not in server.log
+
+
 def test_J10_trace_echoes_nothing_over_the_wire(serve):
     server = serve()
     for first in ("TRACE /login HTTP/1.1", "TRACE / HTTP/1.1", "TRACK / HTTP/1.1", "CONNECT a:1 HTTP/1.1", "OPTIONS * HTTP/1.1"):  # fmt: skip

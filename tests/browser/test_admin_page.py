@@ -159,6 +159,15 @@ def test_disabling_asks_first_and_names_the_person(page, ada):
     assert len(page.watch.dialogs) == 2
 
 
+def test_who_does_not_see_the_list_hears_what_a_search_found(page, boss):
+    heard = page.locator("#heard[role=status]")
+    expect(heard).to_be_empty()
+    search(page, boss)
+    expect(heard).to_have_text("1 person")
+    page.get_by_label("Search people").fill("nobody is called so")
+    expect(heard).to_contain_text("name or address holds “nobody is called so”")
+
+
 def test_one_s_own_row_offers_nothing_to_press(page, boss):
     search(page, boss)
     row = page.get_by_role("row").filter(has_text=boss)

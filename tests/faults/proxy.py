@@ -57,12 +57,15 @@ class Proxy:
     """`client` speaks to it as a browser that was led to SITE."""
 
     def __init__(self, folder, ports):
-        self.folder, self.port = folder, free_port()
+        self.folder, self.port, self.plain = folder, free_port(), free_port()
         folder.mkdir(mode=0o755, exist_ok=True)
         authority = Authority(folder)
         authority.server(SITE)
         own = {
-            "listen 443 ssl": f"listen 127.0.0.1:{self.port} ssl",
+            "    listen 443 ssl;\n": f"    listen 127.0.0.1:{self.port} ssl;\n",
+            "    listen [::]:443 ssl;\n": "",
+            "    listen 80;\n": f"    listen 127.0.0.1:{self.plain};\n",
+            "    listen [::]:80;\n": "",
             "/etc/ssl/app.example.org.pem": str(folder / f"{SITE}30.pem"),
             "/etc/ssl/app.example.org.key": str(folder / f"{SITE}30.key"),
             "127.0.0.1:5001": f"127.0.0.1:{ports[0]}",
