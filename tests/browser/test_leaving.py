@@ -127,6 +127,8 @@ def test_of_two_tabs_the_newest_sign_in_counts(visit, site):
     second.get_by_label("6-digit code").focus()
     paste(second, new)
     expect(second.get_by_role("main")).to_contain_text(f"signed in as {bob}")
+    # The other one hears of it, and has nothing left to wait for.
+    expect(first.get_by_role("main")).to_contain_text(f"signed in as {bob}")
 
 
 def test_two_browsers_sign_in_side_by_side(visit, site, ada):
