@@ -161,6 +161,12 @@ def test_masked_settings_show_no_secret(tmp_path, url):
     assert SECRET not in text and "hidden-word" not in text
 
 
+def test_limits_are_shown_as_one_would_write_them(tmp_path):
+    windows = "7/90s, 20/10m, 100/36h, 300/30d"
+    shown = settings.masked(read(tmp_path, LIMIT_WRONG_PER_IP=windows))
+    assert shown["LIMIT_WRONG_PER_IP"] == windows
+
+
 def test_a_key_that_is_the_user_too_is_masked_in_both_places(tmp_path):
     shown = settings.masked(read(tmp_path, SMTP_USER="hidden-token", SMTP_PASSWORD="hidden-token"))
     assert "hidden" not in repr(shown) and shown["SMTP_USER"] == "***"

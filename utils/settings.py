@@ -545,10 +545,15 @@ def _written(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple) and value and isinstance(value[0], tuple):
-        return ", ".join(f"{n}/{seconds}s" for n, seconds in value)
+        return ", ".join(f"{n}/{_period(seconds)}" for n, seconds in value)
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _period(seconds: int) -> str:
+    sizes = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
+    return next(f"{seconds // size}{unit}" for unit, size in sizes if seconds % size == 0)
 
 
 def _is_address(value: str) -> bool:
