@@ -177,11 +177,8 @@ def test_who_moves_while_a_page_is_made_hides_nobody(many, full):
     class Moving(Overheard):
         def q(self, sql, **params):
             if params.get("limit") == 1:
-                self.moved = full.db.q(
-                    "update users set signed_in_at = :at where id = :id returning id",
-                    at=int(full.clock()) + 9,
-                    id=before.looked_to.id,
-                )
+                moved = "update users set signed_in_at = :at where id = :id"
+                full.db.q(moved, at=int(full.clock()) + 9, id=before.looked_to.id)
             return super().q(sql, **params)
 
     page = replace(many, db=Moving(full.db)).find(wanted)

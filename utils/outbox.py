@@ -573,8 +573,10 @@ def _where(error: BaseException) -> str:
 
 
 def purge(db: Database, now: float, most: int = 500) -> int:
-    """Delete the rows of mails that are over and were put a week ago or earlier, in steps of at most so many and fewer where the
-    disk is slow. Says how many."""
+    """Delete the rows of mails that are over and were put a week ago or earlier. Says how many.
+
+    `most`: rows in one step; fewer where the disk is slow.
+    """
     before, after = f"{int((now - KEPT_SECONDS) * 1000):012x}", ""
     gone, step = 0, min(FEWEST, most)
     while True:
